@@ -1,0 +1,92 @@
+//! Fronts: the addresses that clients dial, and the service ports behind them.
+
+use crate::snapshot::backend::BackendSet;
+use crate::types::{IpAddress, L4Port, Protocol, ServiceId};
+use crate::verdict::{DropReason, PassReason, RejectReason};
+use hashbrown::HashSet;
+use std::sync::Arc;
+
+/// What makes a front: no two services own the same one.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct FrontKey {
+    /// The address that clients dial.
+    pub address: IpAddress,
+    /// The port that clients dial.
+    pub port: L4Port,
+    /// TCP or UDP.
+    pub protocol: Protocol,
+}
+
+/// Which field of the Service made the front.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FrontKind {
+    /// A node address and `nodePort`.
+    NodePort,
+    /// `status.loadBalancer.ingress`.
+    LoadBalancer,
+    /// `spec.externalIPs`.
+    ExternalIp,
+    /// `spec.clusterIPs`; only with `clusterIP: serve`.
+    ClusterIp,
+}
+
+/// Whether a front takes new flows (T1).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FrontState {
+    /// Takes new flows.
+    Active,
+    /// Removed from the cluster, kept for its live TCP flows; new flows pass to the kernel.
+    Draining,
+}
+
+/// A pair (address, port, protocol) that a service owns, with what a new flow to it meets.
+#[derive(Debug, Clone)]
+pub struct Front {
+    /// The pair.
+    pub key: FrontKey,
+    /// Where it comes from.
+    pub kind: FrontKind,
+    /// Active or draining.
+    pub state: FrontState,
+    /// The service port that owns it.
+    pub service: Arc<ServicePort>,
+    /// What a new flow of a client outside the cluster meets.
+    pub outside: Selection,
+}
+
+/// What a new flow meets: decided by control once per change, not per packet.
+#[derive(Debug, Clone)]
+pub enum Selection {
+    /// Balance over the set.
+    Forward {
+        /// The backends that may be chosen. Never empty.
+        backends: Arc<BackendSet>,
+        /// Replace the client's address (policy Cluster, semantics E1) or keep it (Local, E2).
+        masquerade: bool,
+    },
+    /// Answer with an ICMP error (semantics D1).
+    Reject(RejectReason),
+    /// Drop in silence (semantics D2).
+    Drop(DropReason),
+    /// Leave to the kernel (T12).
+    Pass(PassReason),
+}
+
+/// One port of a Service: what fronts share, and what flows are checked against.
+#[derive(Debug, Clone)]
+pub struct ServicePort {
+    /// Number in counters and flows. Counters of their own up to
+    /// [`crate::types::SERVICE_SLOTS_MAX`].
+    pub id: ServiceId,
+    /// `metadata.namespace`.
+    pub namespace: Arc<str>,
+    /// `metadata.name`.
+    pub name: Arc<str>,
+    /// The port's name; empty where the Service names none.
+    pub port_name: Arc<str>,
+    /// TCP or UDP.
+    pub protocol: Protocol,
+    /// Every backend that still serves, whatever the policy: a UDP flow to one outside this set
+    /// is balanced anew (semantics G2), a TCP flow never is (G1).
+    pub serving: Arc<HashSet<(IpAddress, L4Port)>>,
+}

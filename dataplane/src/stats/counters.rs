@@ -1,0 +1,240 @@
+//! Per-worker counters. One writer each, so an addition is a plain load and store, no locked
+//! instruction; readers may see a value a few packets old.
+
+use crate::types::{
+    BACKEND_SLOTS_MAX, BackendSlot, INTERFACES_MAX, InterfaceSlot, SERVICE_SLOTS_MAX, ServiceId,
+};
+use crate::verdict::{DropReason, PassReason, RejectReason};
+use core::sync::atomic::{AtomicU64, Ordering};
+
+/// A counter or gauge with one writer.
+#[derive(Debug, Default)]
+#[repr(transparent)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds. Only for the one writer: two would lose counts.
+    #[inline]
+    pub fn add(&self, n: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
+    }
+
+    /// Subtracts, for gauges. Only for the one writer.
+    #[inline]
+    pub fn sub(&self, n: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_sub(n), Ordering::Relaxed);
+    }
+
+    /// Sets, for gauges. Only for the one writer.
+    #[inline]
+    pub fn set(&self, n: u64) {
+        self.0.store(n, Ordering::Relaxed);
+    }
+
+    /// The value.
+    #[inline]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What became of packets that came in by one interface, as one worker saw it (T17).
+#[derive(Debug)]
+pub struct InterfaceCounters {
+    /// Packets read from the interface's receive rings, hand-offs excluded.
+    pub received_packets: Counter,
+    /// Bytes of those, Ethernet header included.
+    pub received_bytes: Counter,
+    /// Packets put on the interface's transmit rings, generated ones included.
+    pub transmitted_packets: Counter,
+    /// Bytes of those, Ethernet header included.
+    pub transmitted_bytes: Counter,
+    /// Verdict Forward, and the transmit ring took it.
+    pub forwarded_packets: Counter,
+    /// Verdict Reject, by reason.
+    pub rejected_packets: [Counter; RejectReason::COUNT],
+    /// Verdict Pass that this worker gave back to the kernel, by reason.
+    pub passed_packets: [Counter; PassReason::COUNT],
+    /// Verdict Drop, by reason.
+    pub dropped_packets: [Counter; DropReason::COUNT],
+}
+
+impl Default for InterfaceCounters {
+    fn default() -> Self {
+        let counter = |_| Counter::default();
+        Self {
+            received_packets: Counter::default(),
+            received_bytes: Counter::default(),
+            transmitted_packets: Counter::default(),
+            transmitted_bytes: Counter::default(),
+            forwarded_packets: Counter::default(),
+            rejected_packets: core::array::from_fn(counter),
+            passed_packets: core::array::from_fn(counter),
+            dropped_packets: core::array::from_fn(counter),
+        }
+    }
+}
+
+/// One (service port, backend) pair, as one worker saw it.
+#[derive(Debug, Default)]
+pub struct BackendCounters {
+    /// Packets from clients.
+    pub forward_packets: Counter,
+    /// Bytes of those.
+    pub forward_bytes: Counter,
+    /// Packets from the backend.
+    pub reply_packets: Counter,
+    /// Bytes of those.
+    pub reply_bytes: Counter,
+    /// Flows begun.
+    pub new_flows: Counter,
+    /// Flows that live (gauge).
+    pub flows: Counter,
+}
+
+/// What a service port refused, as one worker saw it.
+#[derive(Debug, Default)]
+pub struct ServiceCounters {
+    /// Answered with an ICMP error.
+    pub rejected_packets: Counter,
+    /// Dropped for a reason of the service stage or later.
+    pub dropped_packets: Counter,
+}
+
+/// How a worker spends its time, and where its frames are.
+#[derive(Debug, Default)]
+pub struct LoopCounters {
+    /// Rounds of the loop that found packets.
+    pub polls_work: Counter,
+    /// Rounds that found nothing.
+    pub polls_empty: Counter,
+    /// Times it slept.
+    pub sleeps: Counter,
+    /// Nanoseconds in rounds that found packets.
+    pub busy_ns: Counter,
+    /// Last heartbeat, `CLOCK_MONOTONIC` nanoseconds.
+    pub heartbeat_ns: Counter,
+    /// Packets handed to other workers, by us.
+    pub handed_packets: Counter,
+    /// Packets taken from other workers.
+    pub taken_packets: Counter,
+    /// Packets handed to us and still in the rings: sent - taken, seen by the receiver.
+    pub generated_packets: Counter,
+    /// Flows in the table (gauge).
+    pub flows: Counter,
+    /// Flows that ended, by [`FlowEnd`].
+    pub flows_ended: [Counter; FlowEnd::ALL.len()],
+    /// Snapshot version last used (gauge).
+    pub snapshot_version: Counter,
+    /// Frames in the UMEM (gauge).
+    pub frames_total: Counter,
+    /// Frames by place (gauges), by [`FramePlace`].
+    pub frames: [Counter; FramePlace::ALL.len()],
+    /// Source ports in use for SNAT (gauge).
+    pub snat_ports_used: Counter,
+    /// Transmit kicks (`sendto`).
+    pub kicks: Counter,
+}
+
+/// Where a frame can be (T7): the places sum up to the UMEM's frames.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FramePlace {
+    /// On the free list.
+    Free,
+    /// Given to the kernel to receive into: fill ring, kernel, receive ring.
+    Fill,
+    /// Held by the pipeline.
+    Held,
+    /// Lent to another worker.
+    Handed,
+    /// Given to the kernel to send: transmit ring, kernel, completion ring.
+    Tx,
+}
+
+impl FramePlace {
+    /// All places.
+    pub const ALL: &[Self] = &[Self::Free, Self::Fill, Self::Held, Self::Handed, Self::Tx];
+
+    /// The word for tables and labels.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Free => "free",
+            Self::Fill => "fill",
+            Self::Held => "held",
+            Self::Handed => "handed",
+            Self::Tx => "tx",
+        }
+    }
+}
+
+/// Why a flow ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FlowEnd {
+    /// Both sides closed, and TIME_WAIT or LAST_ACK ran out.
+    Fin,
+    /// Reset.
+    Rst,
+    /// Idle for its state's time.
+    Idle,
+    /// Made room for another.
+    Evicted,
+    /// Its UDP backend stopped serving (semantics G2), or its tuple began anew.
+    Replaced,
+}
+
+impl FlowEnd {
+    /// All causes.
+    pub const ALL: &[Self] = &[Self::Fin, Self::Rst, Self::Idle, Self::Evicted, Self::Replaced];
+
+    /// The word for tables and labels.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Fin => "fin",
+            Self::Rst => "rst",
+            Self::Idle => "idle",
+            Self::Evicted => "evicted",
+            Self::Replaced => "replaced",
+        }
+    }
+}
+
+/// All counters of one worker.
+#[derive(Debug)]
+pub struct WorkerCounters {
+    /// The loop.
+    pub work: LoopCounters,
+    interfaces: Box<[InterfaceCounters]>,
+    backends: Box<[BackendCounters]>,
+    services: Box<[ServiceCounters]>,
+}
+
+impl Default for WorkerCounters {
+    fn default() -> Self {
+        Self {
+            work: LoopCounters::default(),
+            interfaces: (0..INTERFACES_MAX).map(|_| InterfaceCounters::default()).collect(),
+            backends: (0..BACKEND_SLOTS_MAX).map(|_| BackendCounters::default()).collect(),
+            services: (0..SERVICE_SLOTS_MAX).map(|_| ServiceCounters::default()).collect(),
+        }
+    }
+}
+
+impl WorkerCounters {
+    /// The counters of an interface; slot 0 where the slot is out of range.
+    #[inline]
+    pub fn interface(&self, slot: InterfaceSlot) -> &InterfaceCounters {
+        self.interfaces.get(usize::from(slot.0)).unwrap_or(&self.interfaces[0])
+    }
+
+    /// The counters of a (service port, backend) pair; slot 0 where the slot is out of range.
+    #[inline]
+    pub fn backend(&self, slot: BackendSlot) -> &BackendCounters {
+        self.backends.get(slot.0 as usize).unwrap_or(&self.backends[0])
+    }
+
+    /// The counters of a service port; slot 0 where the number is out of range.
+    #[inline]
+    pub fn service(&self, id: ServiceId) -> &ServiceCounters {
+        self.services.get(id.0 as usize).unwrap_or(&self.services[0])
+    }
+}

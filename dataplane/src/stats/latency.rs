@@ -1,0 +1,154 @@
+//! Latency histograms of one worker (T16): recorded without allocation, handed over whole.
+
+use crossbeam::queue::ArrayQueue;
+use hdrhistogram::Histogram;
+use std::sync::Arc;
+
+/// Lowest and highest recorded value in nanoseconds; slower packets count as the highest. One
+/// second: a packet that waited longer was forwarded to nobody.
+const LOWEST_NS: u64 = 1;
+const HIGHEST_NS: u64 = 1_000_000_000;
+
+/// Two digits: within 1 % of the true value, 23 KiB a histogram.
+const SIGNIFICANT_DIGITS: u8 = 2;
+
+/// The parts of a packet's stay.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Stage {
+    /// XDP program's stamp to the worker's read.
+    QueueWait,
+    /// The worker's read to the transmit ring.
+    Forwarding,
+    /// Stamp to transmit ring.
+    Total,
+}
+
+impl Stage {
+    /// All stages.
+    pub const ALL: &[Self] = &[Self::QueueWait, Self::Forwarding, Self::Total];
+
+    /// The words for tables and labels.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::QueueWait => "queue wait",
+            Self::Forwarding => "forwarding",
+            Self::Total => "total",
+        }
+    }
+}
+
+/// One histogram per stage, nanoseconds.
+#[derive(Debug, Clone)]
+pub struct LatencySet(pub [Histogram<u64>; Stage::ALL.len()]);
+
+impl Default for LatencySet {
+    fn default() -> Self {
+        Self(core::array::from_fn(|_| empty_histogram()))
+    }
+}
+
+impl LatencySet {
+    /// The histogram of a stage.
+    pub fn stage(&self, stage: Stage) -> &Histogram<u64> {
+        &self.0[stage as usize]
+    }
+
+    /// Adds another set's counts.
+    pub fn merge(&mut self, other: &Self) {
+        for (mine, theirs) in self.0.iter_mut().zip(&other.0) {
+            // Equal bounds by construction: `add` cannot fail.
+            let _ = mine.add(theirs).is_ok();
+        }
+    }
+
+    fn clear(&mut self) {
+        self.0.iter_mut().for_each(Histogram::reset);
+    }
+}
+
+fn empty_histogram() -> Histogram<u64> {
+    let bounds = Histogram::new_with_bounds(LOWEST_NS, HIGHEST_NS, SIGNIFICANT_DIGITS);
+    bounds.unwrap_or_else(|_| unreachable!("constant bounds"))
+}
+
+/// The two rings by which sets travel: empty ones to the worker, full ones back.
+#[derive(Debug)]
+pub struct LatencyExchange {
+    empty: ArrayQueue<Box<LatencySet>>,
+    full: ArrayQueue<Box<LatencySet>>,
+}
+
+impl LatencyExchange {
+    fn new() -> Self {
+        Self { empty: ArrayQueue::new(1), full: ArrayQueue::new(1) }
+    }
+
+    /// Takes what the worker has recorded since the last call, if it has answered; then asks for
+    /// the next. Control side; at most one set is under way, so a sleeping worker costs nothing.
+    pub fn collect(&self) -> Option<Box<LatencySet>> {
+        let full = self.full.pop();
+        let mut next = full.clone().unwrap_or_default();
+        next.clear();
+        // A full ring means that the worker has not answered the last request yet.
+        drop(self.empty.push(next));
+        full
+    }
+}
+
+/// The worker's side.
+#[derive(Debug)]
+pub struct LatencyRecorder {
+    set: Box<LatencySet>,
+    exchange: Arc<LatencyExchange>,
+}
+
+impl Default for LatencyRecorder {
+    fn default() -> Self {
+        Self { set: Box::default(), exchange: Arc::new(LatencyExchange::new()) }
+    }
+}
+
+impl LatencyRecorder {
+    /// The control side's end.
+    pub fn exchange(&self) -> Arc<LatencyExchange> {
+        Arc::clone(&self.exchange)
+    }
+
+    /// Records one value.
+    #[inline]
+    pub fn record(&mut self, stage: Stage, ns: u64) {
+        self.set.0[stage as usize].saturating_record(ns);
+    }
+
+    /// Hands the set over if the control side has asked. No allocation, no wait.
+    #[inline]
+    pub fn hand_over(&mut self) {
+        if self.exchange.full.is_full() {
+            return;
+        }
+        if let Some(mut empty) = self.exchange.empty.pop() {
+            core::mem::swap(&mut self.set, &mut empty);
+            // Load-bearing: only this worker pushes, and the ring had room above.
+            drop(self.exchange.full.push(empty));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_recorded_is_handed_over_once() {
+        let mut recorder = LatencyRecorder::default();
+        let exchange = recorder.exchange();
+        assert!(exchange.collect().is_none());
+        recorder.record(Stage::Total, 1_000);
+        recorder.record(Stage::Total, u64::MAX);
+        recorder.hand_over();
+        let set = exchange.collect().unwrap();
+        assert_eq!(set.stage(Stage::Total).len(), 2);
+        recorder.hand_over();
+        assert!(exchange.collect().unwrap().stage(Stage::Total).is_empty());
+    }
+}

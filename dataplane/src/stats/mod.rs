@@ -1,0 +1,7 @@
+//! Counters and latency. Each counter has one writer, its worker; anybody may read.
+
+pub mod counters;
+pub mod latency;
+
+pub use counters::{BackendCounters, Counter, InterfaceCounters, ServiceCounters, WorkerCounters};
+pub use latency::{LatencyRecorder, LatencySet, Stage};
