@@ -4,13 +4,14 @@
 use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::num::NonZeroU16;
+use zerocopy::{Immutable, IntoBytes};
 
 /// An IPv4 or IPv6 address in 16 bytes; IPv4 as its IPv4-mapped form (RFC 4291 section 2.5.5.2).
 ///
 /// One form for both families keeps keys, entries and maps of one size; the steering maps in
 /// `bpf/steer.bpf.c` hold the same 16 bytes.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
-#[repr(C, align(4))]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, IntoBytes, Immutable)]
+#[repr(C)]
 pub struct IpAddress([u8; 16]);
 
 const V4_PREFIX: [u8; 12] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff];
@@ -94,7 +95,7 @@ impl fmt::Debug for IpAddress {
 }
 
 /// A TCP or UDP port, 0 to 65535. Held in wire order.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, IntoBytes, Immutable)]
 #[repr(C)]
 pub struct L4Port([u8; 2]);
 
@@ -137,7 +138,7 @@ impl fmt::Debug for L4Port {
 }
 
 /// The transport protocols that tidegate forwards. The value is the IANA protocol number.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, IntoBytes, Immutable)]
 #[repr(u8)]
 pub enum Protocol {
     /// RFC 9293.
@@ -152,6 +153,43 @@ impl fmt::Display for Protocol {
             Self::Tcp => "TCP",
             Self::Udp => "UDP",
         })
+    }
+}
+
+/// A packet's five-tuple. Its 40 bytes are the key of the XDP program's flow map.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, IntoBytes, Immutable)]
+#[repr(C)]
+pub struct FlowKey {
+    /// Source address.
+    pub src: IpAddress,
+    /// Destination address.
+    pub dst: IpAddress,
+    /// Source port.
+    pub src_port: L4Port,
+    /// Destination port.
+    pub dst_port: L4Port,
+    /// TCP or UDP.
+    pub protocol: Protocol,
+    /// Always zero: the kernel compares whole keys.
+    zero: [u8; 3],
+}
+
+impl FlowKey {
+    /// The tuple of a packet from `src` to `dst`.
+    #[inline]
+    pub const fn new(
+        protocol: Protocol,
+        src: (IpAddress, L4Port),
+        dst: (IpAddress, L4Port),
+    ) -> Self {
+        Self { src: src.0, dst: dst.0, src_port: src.1, dst_port: dst.1, protocol, zero: [0; 3] }
+    }
+
+    /// The tuple of the answer.
+    #[inline]
+    #[must_use]
+    pub const fn reversed(self) -> Self {
+        Self::new(self.protocol, (self.dst, self.dst_port), (self.src, self.src_port))
     }
 }
 
