@@ -48,7 +48,10 @@ impl Kind {
 /// Makes an enum of reasons, and its table of name, stage, kind and next step from one list, so
 /// that none of the four can be forgotten.
 macro_rules! reasons {
-    ($(#[$meta:meta])* $enum:ident { $($(#[$doc:meta])* $variant:ident = ($name:literal, $stage:literal, $kind:ident, $next:literal),)+ }) => {
+    ($(#[$meta:meta])* $enum:ident { $(
+        $(#[$doc:meta])*
+        $variant:ident = ($name:literal, $stage:literal, $kind:ident, $next:literal),
+    )+ }) => {
         $(#[$meta])*
         #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, PartialOrd, Ord)]
         #[repr(u8)]
@@ -88,55 +91,77 @@ reasons! {
     /// Why a packet was dropped.
     DropReason {
         /// Shorter than its Ethernet or IP header.
-        PktTooSmall = ("PKT_TOO_SMALL", "parse", Traffic, "capture it: a sender or driver cuts frames"),
+        PktTooSmall = ("PKT_TOO_SMALL", "parse", Traffic,
+            "capture it: a sender or driver cuts frames"),
         /// The IP total length says more than the frame holds, or the L4 header is cut.
         HdrTrunc = ("HDR_TRUNC", "parse", Traffic, "capture it: a sender or driver cuts frames"),
         /// Bad IP version, header length or total length.
         IpInhdr = ("IP_INHDR", "parse", Traffic, "capture it: the sender writes bad IP headers"),
         /// TTL or hop limit is used up.
-        TtlExceeded = ("TTL_EXCEEDED", "parse", Traffic, "look for a routing loop between client and gateway"),
+        TtlExceeded = ("TTL_EXCEEDED", "parse", Traffic,
+            "look for a routing loop between client and gateway"),
         /// A source address that no host may have.
-        InvalidSourceIp = ("INVALID_SOURCE_IP", "parse", Traffic, "a sender spoofs its address; filter it upstream"),
+        InvalidSourceIp = ("INVALID_SOURCE_IP", "parse", Traffic,
+            "a sender spoofs its address; filter it upstream"),
         /// Endpoints serve elsewhere, none on this node, and the policy is Local (semantics D2).
-        NoLocalEndpoints = ("NO_LOCAL_ENDPOINTS", "service", Config, "externalTrafficPolicy Local: send clients to a node with a ready pod (healthCheckNodePort tells which)"),
+        NoLocalEndpoints = ("NO_LOCAL_ENDPOINTS", "service", Config,
+            "externalTrafficPolicy Local: send clients to a node with a ready pod \
+             (healthCheckNodePort tells which)"),
         /// No backend of the set has a usable next hop.
-        ServiceBackendNotFound = ("SERVICE_BACKEND_NOT_FOUND", "service", Config, "tidegate get backends: their routes or interfaces are missing"),
+        ServiceBackendNotFound = ("SERVICE_BACKEND_NOT_FOUND", "service", Config,
+            "tidegate get backends: their routes or interfaces are missing"),
         /// The source is outside loadBalancerSourceRanges (semantics F1).
-        DeniedByLbSrcRangeCheck = ("DENIED_BY_LB_SRC_RANGE_CHECK", "service", Config, "add the client to loadBalancerSourceRanges if it should pass"),
+        DeniedByLbSrcRangeCheck = ("DENIED_BY_LB_SRC_RANGE_CHECK", "service", Config,
+            "add the client to loadBalancerSourceRanges if it should pass"),
         /// The flow table is full and nothing embryonic could be evicted.
         FlowTableFull = ("FLOW_TABLE_FULL", "flow", Capacity, "raise conntrack.maxFlows"),
         /// The kernel's flow map refused the entry, so the reply could not be steered.
-        FlowMapFull = ("FLOW_MAP_FULL", "flow", Capacity, "raise conntrack.maxFlows; the XDP flow map has the same size"),
+        FlowMapFull = ("FLOW_MAP_FULL", "flow", Capacity,
+            "raise conntrack.maxFlows; the XDP flow map has the same size"),
         /// TCP, no flow, not a SYN, and it cannot go to the kernel.
-        TcpNotSyn = ("TCP_NOT_SYN", "flow", Traffic, "the flow began before tidegate or on another gateway; the peer opens it anew"),
+        TcpNotSyn = ("TCP_NOT_SYN", "flow", Traffic,
+            "the flow began before tidegate or on another gateway; the peer opens it anew"),
         /// A reply whose flow has ended meanwhile.
-        FlowStateInvalid = ("FLOW_STATE_INVALID", "flow", Traffic, "late packets of a flow that ended; harmless in small numbers"),
+        FlowStateInvalid = ("FLOW_STATE_INVALID", "flow", Traffic,
+            "late packets of a flow that ended; harmless in small numbers"),
         /// No free source port to this backend in the worker's slice.
-        SnatPortsExhausted = ("SNAT_PORTS_EXHAUSTED", "rewrite", Capacity, "widen loadBalancer.sourcePortRange or add snatAddresses"),
+        SnatPortsExhausted = ("SNAT_PORTS_EXHAUSTED", "rewrite", Capacity,
+            "widen loadBalancer.sourcePortRange or add snatAddresses"),
         /// The node has no address of the family on the egress side to masquerade with.
-        NoSnatAddress = ("NO_SNAT_ADDRESS", "rewrite", Config, "give the egress interface an address of the backend's family"),
+        NoSnatAddress = ("NO_SNAT_ADDRESS", "rewrite", Config,
+            "give the egress interface an address of the backend's family"),
         /// No route to the backend, or its interface is not attached.
-        IpOutnoroutes = ("IP_OUTNOROUTES", "route", Config, "ip route get BACKEND; tidegate get interfaces"),
+        IpOutnoroutes = ("IP_OUTNOROUTES", "route", Config,
+            "ip route get BACKEND; tidegate get interfaces"),
         /// The neighbour's link address is not known.
-        NeighFailed = ("NEIGH_FAILED", "route", Config, "ip neigh show: the next hop does not answer ARP or NDP"),
+        NeighFailed = ("NEIGH_FAILED", "route", Config,
+            "ip neigh show: the next hop does not answer ARP or NDP"),
         /// The packet does not fit the egress interface's MTU.
-        PktTooBig = ("PKT_TOO_BIG", "route", Traffic, "lower the sender's MTU or raise the egress interface's"),
+        PktTooBig = ("PKT_TOO_BIG", "route", Traffic,
+            "lower the sender's MTU or raise the egress interface's"),
         /// The transmit ring has no room.
         FullRing = ("FULL_RING", "transmit", Capacity, "raise memory.ringSize or add workers"),
         /// The egress interface went away or has no socket.
-        DevReady = ("DEV_READY", "transmit", Config, "ip link show: the egress interface is down or detached"),
+        DevReady = ("DEV_READY", "transmit", Config,
+            "ip link show: the egress interface is down or detached"),
         /// No free frame.
         Nomem = ("NOMEM", "transmit", Capacity, "raise memory.framesPerQueue"),
         /// The hand-off ring to the owning worker has no room.
-        HandOffFull = ("HAND_OFF_FULL", "transmit", Capacity, "a worker is overloaded: tidegate get workers"),
+        HandOffFull = ("HAND_OFF_FULL", "transmit", Capacity,
+            "a worker is overloaded: tidegate get workers"),
         /// The road back to the kernel is over its rate.
-        RateLimited = ("RATE_LIMITED", "policy", Config, "too many packets per second for the kernel: see passed reasons in tidegate get drops"),
+        RateLimited = ("RATE_LIMITED", "policy", Config,
+            "too many packets per second for the kernel: see passed reasons in tidegate get \
+             drops"),
         /// The kernel dropped it before our ring: the frame did not fit or memory failed.
-        XskRxDropped = ("XSK_RX_DROPPED", "receive", Capacity, "raise memory.frameSize or lower the MTU"),
+        XskRxDropped = ("XSK_RX_DROPPED", "receive", Capacity,
+            "raise memory.frameSize or lower the MTU"),
         /// The kernel dropped it: our receive ring was full.
-        XskRxRingFull = ("XSK_RX_RING_FULL", "receive", Capacity, "raise memory.ringSize or add workers"),
+        XskRxRingFull = ("XSK_RX_RING_FULL", "receive", Capacity,
+            "raise memory.ringSize or add workers"),
         /// The worker did not beat; the XDP program dropped a packet of a live flow.
-        StaleWorker = ("STALE_WORKER", "receive", Bug, "a worker hangs: tidegate get workers, and the log"),
+        StaleWorker = ("STALE_WORKER", "receive", Bug,
+            "a worker hangs: tidegate get workers, and the log"),
     }
 }
 
@@ -144,7 +169,8 @@ reasons! {
     /// Why a packet was answered with an ICMP error.
     RejectReason {
         /// No usable endpoint anywhere (semantics D1, D4): port unreachable.
-        NoEndpoints = ("NO_ENDPOINTS", "service", Config, "no ready pod: kubectl get endpointslices"),
+        NoEndpoints = ("NO_ENDPOINTS", "service", Config,
+            "no ready pod: kubectl get endpointslices"),
     }
 }
 
@@ -164,15 +190,19 @@ reasons! {
         /// The L2 destination is not this interface.
         OtherHost = ("OTHERHOST", "xdp", Traffic, "nothing: the kernel ignores it"),
         /// New flow to a front that was removed: drains (T1).
-        DrainingFront = ("DRAINING_FRONT", "xdp", Config, "nothing: the front is gone; live TCP flows keep it"),
+        DrainingFront = ("DRAINING_FRONT", "xdp", Config,
+            "nothing: the front is gone; live TCP flows keep it"),
         /// New flow while the worker is stale or absent (T2).
         Fallback = ("FALLBACK", "xdp", Bug, "a worker hangs or is starting: tidegate get workers"),
         /// The front or flow left between the XDP program and the worker.
-        FrontGone = ("FRONT_GONE", "service", Config, "nothing: in flight when the front was removed"),
+        FrontGone = ("FRONT_GONE", "service", Config,
+            "nothing: in flight when the front was removed"),
         /// TCP without SYN and without flow: it may be the kernel's own NAT that knows it.
-        TcpNotSyn = ("TCP_NOT_SYN", "flow", Traffic, "nothing: kube-proxy's own flow, or a peer that must reconnect"),
+        TcpNotSyn = ("TCP_NOT_SYN", "flow", Traffic,
+            "nothing: kube-proxy's own flow, or a peer that must reconnect"),
         /// A backend is an address of this node (T12).
-        LocalBackend = ("LOCAL_BACKEND", "service", Config, "nothing: a host-network pod is served by the kernel"),
+        LocalBackend = ("LOCAL_BACKEND", "service", Config,
+            "nothing: a host-network pod is served by the kernel"),
     }
 }
 

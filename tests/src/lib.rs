@@ -1,1 +1,3 @@
-//! Skeleton.
+//! What the tests over crate borders share.
+
+pub mod tidy;

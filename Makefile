@@ -1,0 +1,29 @@
+# The ways in. `make demo` and `make test` each work as the first command on a fresh Debian 12.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
+.PHONY: help setup demo test lint bench
+
+help: ## list the targets
+	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST)
+
+setup: ## install what building and running need: Debian packages, Rust
+	@bash .ci/setup
+
+demo: setup ## real traffic through a NodePort to real servers, in namespaces; under a minute
+	cargo build --locked -p tidegate-control
+	@bash .ci/as-root target/debug/tidegate demo
+
+test: setup ## every test; those in namespaces need root
+	cargo build --locked -p tidegate-control
+	@bash .ci/test
+
+lint: setup ## formatting, clippy, documentation
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
+
+bench: setup ## tidegate against a bare forwarder and kube-proxy's rules; a few minutes
+	cargo build --locked --release -p tidegate-control -p tidegate-bench
+	@bash .ci/as-root target/release/tidegate-bench

@@ -1,0 +1,11 @@
+//! The rules of CONTRIBUTING.md that a machine can check: sizes, imports, words, reasons.
+
+mod imports;
+mod manifest;
+mod size;
+mod source;
+
+pub use imports::{IMPORT_RULES, ImportRule, forbidden_imports};
+pub use manifest::dependencies_without_reason;
+pub use size::{long_functions, long_lines, production_line_count};
+pub use source::{SourceFile, banned_words, files_below};
