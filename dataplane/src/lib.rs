@@ -2,7 +2,13 @@
 #![deny(missing_docs)]
 
 pub mod engine;
+pub mod flow_table;
+pub mod packet;
+pub mod pipeline;
+pub mod random;
 pub mod snapshot;
 pub mod stats;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod types;
 pub mod verdict;

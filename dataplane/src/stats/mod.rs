@@ -3,5 +3,8 @@
 pub mod counters;
 pub mod latency;
 
-pub use counters::{BackendCounters, Counter, InterfaceCounters, ServiceCounters, WorkerCounters};
-pub use latency::{LatencyRecorder, LatencySet, Stage};
+pub use counters::{
+    BackendCounters, Counter, FlowEnd, FramePlace, InterfaceCounters, LoopCounters,
+    ServiceCounters, WorkerCounters,
+};
+pub use latency::{LatencyExchange, LatencyRecorder, LatencySet, Stage};

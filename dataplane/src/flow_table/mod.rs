@@ -1,0 +1,18 @@
+//! The live flows of one worker (T4): bounded, no allocation after start, two keys per flow.
+
+pub mod directory;
+pub mod entry;
+mod expiry;
+pub mod hash;
+mod index;
+mod prefetch;
+mod snat;
+pub mod table;
+pub mod tcp;
+
+pub use directory::OwnerDirectory;
+pub use entry::{Direction, FlowEntry, NewFlow};
+pub use hash::HashKey;
+pub use snat::SnatRequest;
+pub use table::{FlowId, FlowMapChanges, FlowTable, FlowTableConfig};
+pub use tcp::{FlowState, TimeoutTable};

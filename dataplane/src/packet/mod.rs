@@ -1,0 +1,4 @@
+//! Bytes on the wire: header views and checksums. No state, no I/O.
+
+pub mod checksum;
+pub mod headers;

@@ -1,0 +1,144 @@
+//! Packets without a flow: whose they are, and which backend a new flow gets.
+
+use crate::flow_table::{Direction, FlowState, FlowTable, NewFlow, SnatRequest};
+use crate::packet::headers::tcp_flags;
+use crate::pipeline::flow::{forward, last_hop, low_half};
+use crate::pipeline::packet::Packet;
+use crate::snapshot::{
+    Backend, BackendSet, Front, FrontKey, FrontState, NextHopState, Selection, Snapshot,
+};
+use crate::types::{FlowKey, Protocol, Time};
+use crate::verdict::{DropReason, PassReason, Verdict};
+use xxhash_rust::xxh3::xxh3_64;
+use zerocopy::IntoBytes;
+
+/// Decides a packet that has no flow here.
+pub(super) fn new_flow(
+    flows: &mut FlowTable,
+    packet: &mut Packet<'_>,
+    snapshot: &Snapshot,
+    now: Time,
+) -> Verdict {
+    if let Some(verdict) = owned_elsewhere(flows, packet) {
+        return verdict;
+    }
+    let key = &packet.headers.key;
+    let front = FrontKey { address: key.dst, port: key.dst_port, protocol: key.protocol };
+    let Some(front) = snapshot.fronts.get(&front) else {
+        return Verdict::Pass(PassReason::FrontGone);
+    };
+    if let Some(reason) = refused(front, packet) {
+        return Verdict::Pass(reason);
+    }
+    packet.service = front.service.id;
+    match &front.outside {
+        Selection::Forward { backends, masquerade } => {
+            let chosen = pick(flows, backends, key);
+            match begin(flows, packet, front, (chosen, *masquerade), snapshot, now) {
+                Ok(flow) => {
+                    packet.new_flow = Some(flow);
+                    forward(flows, (flow, Direction::Forward), packet, snapshot, now)
+                }
+                Err(verdict) => verdict,
+            }
+        }
+        Selection::Reject(reason) => Verdict::Reject(*reason),
+        Selection::Drop(reason) => Verdict::Drop(*reason),
+        Selection::Pass(reason) => Verdict::Pass(*reason),
+    }
+}
+
+/// The flow may live on another worker: the XDP program or the directory knows.
+fn owned_elsewhere(flows: &FlowTable, packet: &Packet<'_>) -> Option<Verdict> {
+    let other = packet.owner.filter(|owner| *owner != flows.worker());
+    if !packet.is_handed {
+        let owner = other.or_else(|| flows.other_owner(packet.hash));
+        if let Some(owner) = owner {
+            return Some(Verdict::HandOff(owner));
+        }
+    }
+    // A reply without a flow: it ended while the packet was under way. It must not reach the
+    // client with the backend's address (semantics G8), nor the kernel, which would reset it.
+    packet.owner.map(|_| Verdict::Drop(DropReason::FlowStateInvalid))
+}
+
+/// Whether a front does not take this packet as the first of a flow.
+fn refused(front: &Front, packet: &Packet<'_>) -> Option<PassReason> {
+    let flags = packet.headers.tcp_flags & (tcp_flags::SYN | tcp_flags::ACK);
+    let is_mid_flow = packet.headers.key.protocol == Protocol::Tcp && flags != tcp_flags::SYN;
+    if is_mid_flow {
+        return Some(PassReason::TcpNotSyn);
+    }
+    (front.state == FrontState::Draining).then_some(PassReason::DrainingFront)
+}
+
+/// Hash of what identifies a client's flow on every node alike: not keyed, and without the front's
+/// address, which differs between nodes for a node port.
+pub(super) fn tuple_hash(key: &FlowKey) -> u64 {
+    let mut bytes = [0u8; 24];
+    bytes[..16].copy_from_slice(key.src.as_bytes());
+    bytes[16..18].copy_from_slice(&key.src_port.bytes());
+    bytes[18..20].copy_from_slice(&key.dst_port.bytes());
+    bytes[20] = key.protocol as u8;
+    xxh3_64(&bytes)
+}
+
+fn pick<'s>(flows: &mut FlowTable, backends: &'s BackendSet, key: &FlowKey) -> Option<&'s Backend> {
+    let random = flows.random();
+    backends.pick(tuple_hash(key), random)
+}
+
+/// Begins a flow to the chosen backend, if a packet can get there.
+fn begin(
+    flows: &mut FlowTable,
+    packet: &Packet<'_>,
+    front: &Front,
+    (backend, masquerade): (Option<&Backend>, bool),
+    snapshot: &Snapshot,
+    now: Time,
+) -> Result<crate::flow_table::FlowId, Verdict> {
+    let backend = backend.ok_or(Verdict::Drop(DropReason::ServiceBackendNotFound))?;
+    let key = packet.headers.key;
+    let reply = reply_key(flows, &key, (backend, masquerade), snapshot).map_err(Verdict::Drop)?;
+    let (client_interface, client_mac) = last_hop(packet);
+    let state = match key.protocol {
+        Protocol::Tcp => FlowState::SynSent,
+        Protocol::Udp => FlowState::UdpNew,
+    };
+    flows.begin(&NewFlow {
+        forward: key,
+        reply,
+        next_hop: backend.next_hop,
+        service: front.service.id,
+        backend: backend.slot,
+        client_interface,
+        client_mac,
+        state,
+        version: low_half(snapshot),
+        now_ms: now.as_millis_wrapping(),
+    })
+}
+
+/// The tuple of the backend's packets: to the client itself, or to an address and port of ours.
+fn reply_key(
+    flows: &mut FlowTable,
+    key: &FlowKey,
+    (backend, masquerade): (&Backend, bool),
+    snapshot: &Snapshot,
+) -> Result<FlowKey, DropReason> {
+    let destination = (backend.address, backend.port);
+    let hop = snapshot.next_hop(backend.next_hop).ok_or(DropReason::IpOutnoroutes)?;
+    match hop.state {
+        NextHopState::Resolved => {}
+        NextHopState::Unresolved => return Err(DropReason::NeighFailed),
+        NextHopState::NotAttached | NextHopState::NoRoute | NextHopState::Local => {
+            return Err(DropReason::IpOutnoroutes);
+        }
+    }
+    if !masquerade {
+        return Ok(FlowKey::new(key.protocol, destination, (key.src, key.src_port)));
+    }
+    let address = hop.snat_address.ok_or(DropReason::NoSnatAddress)?;
+    let request = SnatRequest { protocol: key.protocol, backend: destination, address };
+    flows.find_snat(&request).ok_or(DropReason::SnatPortsExhausted)
+}

@@ -1,0 +1,18 @@
+//! The packet's path: parse > flow > balance > rewrite (or reject).
+//!
+//! Pure: bytes, a snapshot, a flow table and a time in; bytes and a verdict out. No clock, syscall,
+//! allocation, lock or log. AF_XDP workers, tests, benchmarks and fuzzers call this same code.
+
+mod balance;
+mod flow;
+mod packet;
+mod parse;
+mod process;
+mod reject;
+mod rewrite;
+
+#[cfg(test)]
+mod tests;
+
+pub use packet::{BURST_FRAMES_MAX, Headers, Packet};
+pub use process::Pipeline;

@@ -1,0 +1,96 @@
+//! One packet on its way through the stages.
+
+use crate::flow_table::FlowId;
+use crate::types::{FlowKey, InterfaceSlot, IpAddress, L4Port, Protocol, ServiceId, WorkerId};
+use crate::verdict::Verdict;
+
+/// Frames handled together: enough to hide a cache miss behind 63 others, few enough that the
+/// burst's headers stay in the first-level cache.
+pub const BURST_FRAMES_MAX: usize = 64;
+
+/// What the parser found.
+#[derive(Clone, Copy, Debug)]
+pub struct Headers {
+    /// The five-tuple.
+    pub key: FlowKey,
+    /// Where the L4 header starts, from the frame's first byte.
+    pub l4_offset: u16,
+    /// L4 header and data in bytes.
+    pub l4_bytes: u16,
+    /// The IP packet in bytes.
+    pub ip_bytes: u16,
+    /// TTL or hop limit.
+    pub ttl: u8,
+    /// TCP control bits; 0 for UDP.
+    pub tcp_flags: u8,
+}
+
+impl Headers {
+    /// Not parsed yet.
+    pub const NONE: Self = Self {
+        key: FlowKey::new(
+            Protocol::Tcp,
+            (IpAddress::v4([0; 4]), L4Port::new(0)),
+            (IpAddress::v4([0; 4]), L4Port::new(0)),
+        ),
+        l4_offset: 0,
+        l4_bytes: 0,
+        ip_bytes: 0,
+        ttl: 0,
+        tcp_flags: 0,
+    };
+}
+
+/// A packet in a frame. The stages fill in what they find.
+#[derive(Debug)]
+pub struct Packet<'f> {
+    /// The frame from the packet's first byte to the frame's last.
+    pub buffer: &'f mut [u8],
+    /// The packet's length in bytes; at most the buffer's.
+    pub len: usize,
+    /// Where it came in.
+    pub ingress: InterfaceSlot,
+    /// The owner that the XDP program read from the flow map: a reply.
+    pub owner: Option<WorkerId>,
+    /// It came from another worker, so it is never handed on.
+    pub is_handed: bool,
+    /// What the parser found.
+    pub headers: Headers,
+    /// The keyed hash of its five-tuple.
+    pub hash: u64,
+    /// The decision.
+    pub verdict: Verdict,
+    /// The flow that it began.
+    pub new_flow: Option<FlowId>,
+    /// The service port that it concerned; 0 if none.
+    pub service: ServiceId,
+}
+
+impl<'f> Packet<'f> {
+    /// A packet of `len` bytes at the start of `buffer`, as the receive ring gave it.
+    pub fn new(buffer: &'f mut [u8], len: usize, ingress: InterfaceSlot) -> Self {
+        Self {
+            len: len.min(buffer.len()),
+            buffer,
+            ingress,
+            owner: None,
+            is_handed: false,
+            headers: Headers::NONE,
+            hash: 0,
+            verdict: Verdict::Pending,
+            new_flow: None,
+            service: ServiceId(0),
+        }
+    }
+
+    /// The packet's bytes.
+    pub fn bytes(&self) -> &[u8] {
+        self.buffer.get(..self.len).unwrap_or_default()
+    }
+
+    /// The packet's bytes, to change.
+    #[inline]
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        self.buffer.get_mut(..self.len).unwrap_or_default()
+    }
+}

@@ -1,0 +1,127 @@
+//! NAT in place: addresses, ports, TTL, checksums, and the Ethernet header of the next link.
+
+use crate::flow_table::{Direction, FlowEntry};
+use crate::packet::checksum::{self, Sum};
+use crate::packet::headers::ETHERNET_BYTES;
+use crate::pipeline::packet::{Headers, Packet};
+use crate::types::{FlowKey, InterfaceSlot, MacAddress, Protocol};
+
+/// Where a packet leaves, and with which link addresses.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Link {
+    /// The interface.
+    pub egress: InterfaceSlot,
+    /// Ethernet source.
+    pub source: MacAddress,
+    /// Ethernet destination.
+    pub destination: MacAddress,
+    /// Largest IP packet in bytes.
+    pub mtu_bytes: u16,
+}
+
+/// Turns a packet of this direction into what the other side must see.
+#[inline]
+pub(super) fn rewrite(
+    packet: &mut Packet<'_>,
+    entry: &FlowEntry,
+    direction: Direction,
+    link: &Link,
+) {
+    // A packet leaves with the tuple of the other direction turned round.
+    let outgoing = match direction {
+        Direction::Forward => entry.key(Direction::Reply).reversed(),
+        Direction::Reply => entry.key(Direction::Forward).reversed(),
+    };
+    let (addresses, ports) = match direction {
+        Direction::Forward => (entry.address_difference, entry.port_difference),
+        Direction::Reply => {
+            (checksum::negated(entry.address_difference), checksum::negated(entry.port_difference))
+        }
+    };
+    let headers = packet.headers;
+    let frame = packet.bytes_mut();
+    rewrite_ethernet(frame, link);
+    rewrite_ipv4(frame, &outgoing, addresses);
+    rewrite_l4(frame, &headers, &outgoing, (addresses, ports));
+}
+
+#[inline]
+fn rewrite_ethernet(frame: &mut [u8], link: &Link) {
+    let Some(header) = frame.first_chunk_mut::<12>() else { return };
+    header[..6].copy_from_slice(&link.destination.0);
+    header[6..].copy_from_slice(&link.source.0);
+}
+
+/// Addresses, TTL and header checksum. The parser has seen the whole header.
+#[inline]
+fn rewrite_ipv4(frame: &mut [u8], outgoing: &FlowKey, addresses: u16) {
+    let header = frame.get_mut(ETHERNET_BYTES..).and_then(|ip| ip.first_chunk_mut::<20>());
+    let Some(header) = header else { return };
+    let before = [header[8], header[9]];
+    header[8] = header[8].saturating_sub(1);
+    let after = [header[8], header[9]];
+    let word = |w: [u8; 2]| Sum::default().add_word(w);
+    let ttl = checksum::difference(word(after), word(before));
+    let total = Sum::default().add_folded(addresses).add_folded(ttl).fold();
+    let sum = checksum::updated([header[10], header[11]], total);
+    header[10..12].copy_from_slice(&sum);
+    header[12..16].copy_from_slice(&outgoing.src.v4_bytes());
+    header[16..20].copy_from_slice(&outgoing.dst.v4_bytes());
+}
+
+/// Ports and checksum.
+#[inline]
+fn rewrite_l4(
+    frame: &mut [u8],
+    headers: &Headers,
+    outgoing: &FlowKey,
+    (addresses, ports): (u16, u16),
+) {
+    let start = usize::from(headers.l4_offset);
+    let Some(l4) = frame.get_mut(start..start + usize::from(headers.l4_bytes)) else { return };
+    let at = match outgoing.protocol {
+        Protocol::Tcp => 16,
+        Protocol::Udp => 6,
+    };
+    let Some(stored) = l4.get(at..).and_then(|f| f.first_chunk::<2>().copied()) else { return };
+    let Some(port_bytes) = l4.first_chunk_mut::<4>() else { return };
+    port_bytes[..2].copy_from_slice(&outgoing.src_port.bytes());
+    port_bytes[2..].copy_from_slice(&outgoing.dst_port.bytes());
+    let field = if is_partial(headers, stored) {
+        complete(l4, outgoing, at)
+    } else if outgoing.protocol == Protocol::Udp && stored == [0, 0] {
+        // No checksum (RFC 768): stays none.
+        stored
+    } else {
+        let total = Sum::default().add_folded(addresses).add_folded(ports).fold();
+        checksum::updated(stored, total)
+    };
+    let field = if outgoing.protocol == Protocol::Udp { never_none(field, stored) } else { field };
+    if let Some(place) = l4.get_mut(at..at + 2) {
+        place.copy_from_slice(&field);
+    }
+}
+
+/// A packet that a local stack left to the hardware to finish (CHECKSUM_PARTIAL, T9): its field
+/// holds the sum of the pseudo-header alone. A finished checksum looks like that once in 65,536
+/// times; then the full sum below is right as well.
+#[inline]
+fn is_partial(headers: &Headers, stored: [u8; 2]) -> bool {
+    let pseudo = checksum::pseudo_header(&headers.key, usize::from(headers.l4_bytes));
+    pseudo.fold() == u16::from_ne_bytes(stored)
+}
+
+/// The full checksum.
+#[cold]
+fn complete(l4: &mut [u8], outgoing: &FlowKey, at: usize) -> [u8; 2] {
+    if let Some(place) = l4.get_mut(at..at + 2) {
+        place.fill(0);
+    }
+    checksum::pseudo_header(outgoing, l4.len()).add_bytes(l4).finish()
+}
+
+/// A UDP checksum that comes out as 0 is sent as its other form (RFC 768), unless it was none.
+#[inline]
+fn never_none(field: [u8; 2], stored: [u8; 2]) -> [u8; 2] {
+    if field == [0, 0] && stored != [0, 0] { [0xff, 0xff] } else { field }
+}
