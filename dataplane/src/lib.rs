@@ -12,3 +12,4 @@ pub mod stats;
 pub mod testing;
 pub mod types;
 pub mod verdict;
+pub mod xdp;

@@ -1,0 +1,284 @@
+// SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
+/*
+ * Which packets are tidegate's (T1), and what happens to them while their worker is away (T2).
+ *
+ * A packet is ours if it goes to a published front, or if its exact five-tuple stands in the flow
+ * map. Ours is redirected to the socket of its receive queue; everything else passes to the kernel.
+ * Nothing here changes a packet.
+ */
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <linux/in.h>
+#include <linux/ip.h>
+#include <linux/tcp.h>
+#include <linux/udp.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+#include <stdbool.h>
+#include "steer.h"
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+const volatile struct steer_config config = { .stale_ns = 1000000000 };
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, INTERFACES_MAX);
+	__type(key, __u32); /* ifindex */
+	__type(value, struct interface);
+} interfaces SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, FRONTS_MAX);
+	__type(key, struct front_key);
+	__type(value, __u32); /* flags */
+} fronts SEC(".maps");
+
+/* Five-tuples of replies. Filled by the workers, each before it sends the flow's first packet. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1); /* set at load */
+	__type(key, struct flow_key);
+	__type(value, __u32); /* the worker that owns the flow */
+} flows SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, QUEUES_MAX);
+	__type(key, struct queue_key);
+	__type(value, struct queue);
+} queues SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_XSKMAP);
+	__uint(max_entries, QUEUES_MAX);
+	__type(key, __u32);
+	__type(value, __u32);
+} xsks SEC(".maps");
+
+/* CLOCK_MONOTONIC nanoseconds of each worker's last beat, written through mmap. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, WORKERS_MAX);
+	__type(key, __u32);
+	__type(value, __u64);
+} heartbeats SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, INTERFACES_MAX);
+	__type(key, __u32); /* interface slot */
+	__type(value, struct counters);
+} counters SEC(".maps");
+
+struct packet {
+	struct flow_key key;
+	bool is_syn; /* TCP, SYN without ACK */
+};
+
+/* What the parsers return beside a pass_reason. */
+#define PARSED -1
+
+static __always_inline bool is_same_mac(const __u8 *a, const volatile __u8 *b)
+{
+	/* Byte by byte: neither address need be aligned. */
+	return !((a[0] ^ b[0]) | (a[1] ^ b[1]) | (a[2] ^ b[2]) | (a[3] ^ b[3]) | (a[4] ^ b[4]) |
+		 (a[5] ^ b[5]));
+}
+
+static __always_inline void map_v4(__u8 *address, __u32 v4)
+{
+	address[10] = 0xff;
+	address[11] = 0xff;
+	__builtin_memcpy(address + 12, &v4, 4);
+}
+
+/* `room` is the length that the IP header grants to the L4 header and its payload. */
+static __always_inline int parse_l4(void *l4, void *end, __u32 room, struct packet *packet)
+{
+	struct udphdr *udp = l4;
+	struct tcphdr *tcp = l4;
+
+	if (packet->key.protocol == IPPROTO_TCP) {
+		if ((void *)(tcp + 1) > end || room < sizeof(*tcp))
+			return PASS_MALFORMED;
+		packet->is_syn = tcp->syn && !tcp->ack;
+	} else if (packet->key.protocol == IPPROTO_UDP) {
+		if ((void *)(udp + 1) > end || room < sizeof(*udp))
+			return PASS_MALFORMED;
+	} else {
+		return PASS_NO_SERVICE;
+	}
+	/* Both headers begin with the two ports. */
+	__builtin_memcpy(packet->key.src_port, &udp->source, 2);
+	__builtin_memcpy(packet->key.dst_port, &udp->dest, 2);
+	return PARSED;
+}
+
+static __always_inline int parse_v4(void *l3, void *end, struct packet *packet)
+{
+	struct iphdr *ip = l3;
+	__u32 header, total;
+
+	if ((void *)(ip + 1) > end)
+		return PASS_MALFORMED;
+	header = ip->ihl * 4;
+	total = bpf_ntohs(ip->tot_len);
+	if (ip->version != 4 || header < sizeof(*ip) || total < header || total > end - l3)
+		return PASS_MALFORMED;
+	/* More fragments follow, or this is not the first (RFC 791 section 3.1). */
+	if (ip->frag_off & bpf_htons(0x3fff))
+		return PASS_FRAGMENT;
+	map_v4(packet->key.src, ip->saddr);
+	map_v4(packet->key.dst, ip->daddr);
+	packet->key.protocol = ip->protocol;
+	return parse_l4(l3 + header, end, total - header, packet);
+}
+
+static __always_inline int parse(struct ethhdr *eth, void *end, const struct interface *interface,
+				 struct packet *packet)
+{
+	bool is_group = eth->h_dest[0] & 1;
+
+	if (!is_group && !is_same_mac(eth->h_dest, interface->mac))
+		return PASS_OTHERHOST;
+	switch (eth->h_proto) {
+	case bpf_htons(ETH_P_IP):
+		return is_group ? PASS_NO_SERVICE : parse_v4(eth + 1, end, packet);
+	case bpf_htons(ETH_P_IPV6):
+		return PASS_NO_SERVICE;
+	case bpf_htons(ETH_P_8021Q):
+	case bpf_htons(ETH_P_8021AD):
+		return PASS_VLAN_TAGGED;
+	default:
+		return PASS_NOT_IP;
+	}
+}
+
+static __always_inline __u32 *find_front(const struct packet *packet)
+{
+	struct front_key key = { .protocol = packet->key.protocol };
+
+	__builtin_memcpy(key.address, packet->key.dst, sizeof(key.address));
+	__builtin_memcpy(key.port, packet->key.dst_port, sizeof(key.port));
+	return bpf_map_lookup_elem(&fronts, &key);
+}
+
+/* The queue's entry, if its worker beats and its socket is there. */
+static __always_inline struct queue *find_live_queue(struct xdp_md *ctx)
+{
+	struct queue_key key = { .ifindex = ctx->ingress_ifindex, .queue = ctx->rx_queue_index };
+	struct queue *queue = bpf_map_lookup_elem(&queues, &key);
+	__u64 *beat;
+	__u32 index;
+
+	if (!queue)
+		return 0;
+	beat = bpf_map_lookup_elem(&heartbeats, &queue->worker);
+	/* Signed: the coarse clock lags, and the worker may have beaten after the tick. */
+	if (!beat || (__s64)(bpf_ktime_get_coarse_ns() - *beat) > (__s64)config.stale_ns)
+		return 0;
+	index = queue->xsk_index;
+	return bpf_map_lookup_elem(&xsks, &index) ? queue : 0;
+}
+
+static __always_inline bool is_sampled(void)
+{
+	return config.latency_sample && bpf_get_prandom_u32() % config.latency_sample == 0;
+}
+
+/* Without room before the frame it goes without: only latency and the owner's name are lost. */
+static __always_inline void add_metadata(struct xdp_md *ctx, __u16 owner)
+{
+	struct metadata *metadata;
+
+	if (bpf_xdp_adjust_meta(ctx, -(int)sizeof(*metadata)))
+		return;
+	metadata = (void *)(long)ctx->data_meta;
+	if ((void *)(metadata + 1) > (void *)(long)ctx->data)
+		return;
+	metadata->magic = METADATA_MAGIC;
+	metadata->owner = owner;
+	metadata->zero = 0;
+	metadata->stamp_ns = is_sampled() ? bpf_ktime_get_ns() : 0;
+}
+
+static __always_inline int pass(struct counters *count, __u32 reason)
+{
+	if (reason < PASS_REASONS)
+		count->passed_packets[reason]++;
+	return XDP_PASS;
+}
+
+/* Ours, but nobody is there to take it. The kernel may serve a new flow; to a packet of a live
+ * flow it would answer with a reset, so that one is dropped: the peer sends it again. */
+static __always_inline int refuse(struct counters *count, bool may_pass)
+{
+	if (may_pass)
+		return pass(count, PASS_FALLBACK);
+	count->stale_dropped_packets++;
+	return XDP_DROP;
+}
+
+static __always_inline int send_up(struct xdp_md *ctx, struct counters *count, __u16 owner,
+				   bool may_pass)
+{
+	struct queue *queue = find_live_queue(ctx);
+	int action;
+
+	if (!queue)
+		return refuse(count, may_pass);
+	add_metadata(ctx, owner);
+	/* The socket may have gone since find_live_queue: then the flags are the verdict. */
+	action = bpf_redirect_map(&xsks, queue->xsk_index, may_pass ? XDP_PASS : XDP_DROP);
+	if (action != XDP_REDIRECT)
+		return refuse(count, may_pass);
+	count->redirected_packets++;
+	return action;
+}
+
+static __always_inline int classify(struct xdp_md *ctx, struct counters *count,
+				    const struct packet *packet)
+{
+	__u32 *flags = find_front(packet), *owner;
+
+	if (!flags) {
+		owner = bpf_map_lookup_elem(&flows, &packet->key);
+		return owner ? send_up(ctx, count, *owner, false) : pass(count, PASS_NO_SERVICE);
+	}
+	if (*flags & FRONT_DRAINING && (packet->is_syn || packet->key.protocol == IPPROTO_UDP))
+		return pass(count, PASS_DRAINING_FRONT);
+	return send_up(ctx, count, OWNER_NONE, packet->is_syn && !config.fallback_drop);
+}
+
+SEC("xdp")
+int steer(struct xdp_md *ctx)
+{
+	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	struct ethhdr *eth = data;
+	__u32 ifindex = ctx->ingress_ifindex, slot;
+	struct interface *interface = bpf_map_lookup_elem(&interfaces, &ifindex);
+	struct packet packet = {};
+	struct counters *count;
+	int reason;
+
+	if (!interface)
+		return XDP_PASS;
+	slot = interface->slot;
+	count = bpf_map_lookup_elem(&counters, &slot);
+	if (!count)
+		return XDP_PASS;
+	/* The generic hook sees a frame again that the road brought back: counted the first time. */
+	if ((void *)(eth + 1) <= end && is_same_mac(eth->h_source, config.road_mac))
+		return XDP_PASS;
+	count->received_packets++;
+	count->received_bytes += end - data;
+	if ((void *)(eth + 1) > end)
+		return pass(count, PASS_MALFORMED);
+	reason = parse(eth, end, interface, &packet);
+	return reason == PARSED ? classify(ctx, count, &packet) : pass(count, reason);
+}

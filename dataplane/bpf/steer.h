@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/*
+ * What the XDP program and the Rust side share: limits, numbers and layouts.
+ * `src/xdp/layout.rs` holds the same in Rust; its tests read this file and compare the limits, the
+ * names and the order of the reasons.
+ */
+#ifndef TIDEGATE_STEER_H
+#define TIDEGATE_STEER_H
+
+#include <linux/types.h>
+
+#define INTERFACES_MAX 256
+#define FRONTS_MAX 131072
+#define QUEUES_MAX 1024
+#define WORKERS_MAX 64
+
+/* Why a packet passed to the kernel: `PassReason` of src/verdict.rs, in its order. */
+enum pass_reason {
+	PASS_NOT_IP,
+	PASS_NO_SERVICE,
+	PASS_FRAGMENT,
+	PASS_VLAN_TAGGED,
+	PASS_MALFORMED,
+	PASS_OTHERHOST,
+	PASS_DRAINING_FRONT,
+	PASS_FALLBACK,
+	PASS_FRONT_GONE,
+	PASS_TCP_NOT_SYN,
+	PASS_LOCAL_BACKEND,
+	PASS_REASONS,
+};
+
+/* Set once, before loading. */
+struct steer_config {
+	__u64 stale_ns;       /* a heartbeat older than this is stale */
+	__u32 latency_sample; /* stamp one packet in this many; 0 = none */
+	__u32 fallback_drop;  /* 1: new flows of a stale worker are dropped, not passed */
+	__u8 road_mac[6];     /* source address of frames that came back by the road */
+	__u8 zero[2];
+};
+
+/* Addresses are 16 wire bytes, IPv4 in mapped form; ports are two wire bytes. */
+struct front_key {
+	__u8 address[16];
+	__u8 port[2];
+	__u8 protocol;
+	__u8 zero;
+};
+
+#define FRONT_DRAINING 1
+
+struct flow_key {
+	__u8 src[16];
+	__u8 dst[16];
+	__u8 src_port[2];
+	__u8 dst_port[2];
+	__u8 protocol;
+	__u8 zero[3];
+};
+
+struct interface {
+	__u16 slot;
+	__u8 mac[6];
+};
+
+struct queue_key {
+	__u32 ifindex;
+	__u32 queue;
+};
+
+struct queue {
+	__u32 xsk_index;
+	__u32 worker;
+};
+
+struct counters {
+	__u64 received_packets;
+	__u64 received_bytes;
+	__u64 redirected_packets;
+	__u64 stale_dropped_packets;
+	__u64 passed_packets[PASS_REASONS];
+};
+
+/* In the 16 bytes before a redirected frame (T16). */
+#define METADATA_MAGIC 0x74696465 /* "tide" */
+#define OWNER_NONE 0xffff
+
+struct metadata {
+	__u32 magic;
+	__u16 owner;    /* the worker that owns the flow, or OWNER_NONE */
+	__u16 zero;
+	__u64 stamp_ns; /* CLOCK_MONOTONIC, or 0 where not sampled */
+};
+
+/* Set once, before loading (road.bpf.c). */
+struct road_config {
+	__u32 magic;      /* random per start */
+	__u8 road_mac[6]; /* as in steer_config */
+	__u8 zero[2];
+};
+
+/* The last 8 bytes of a frame on the road back to the kernel (T8). */
+struct road_trailer {
+	__u32 magic;
+	__u32 ifindex; /* where the frame came from */
+};
+
+enum road_counter {
+	ROAD_RETURNED,
+	ROAD_REFUSED,
+	ROAD_COUNTERS,
+};
+
+#endif

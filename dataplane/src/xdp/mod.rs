@@ -1,0 +1,8 @@
+
+pub mod heartbeat;
+pub mod hook;
+mod kernel_words;
+pub mod layout;
+pub mod maps;
+mod object;
+pub mod program;
