@@ -1,3 +1,4 @@
+//! Everything that touches the kernel: the XDP programs with their maps, and the workers' sleep.
 
 pub mod heartbeat;
 pub mod hook;
@@ -6,3 +7,4 @@ pub mod layout;
 pub mod maps;
 mod object;
 pub mod program;
+pub mod sleep;

@@ -1,0 +1,170 @@
+//! Both backends must behave the same.
+
+use super::*;
+use std::io::{ErrorKind, pipe};
+use std::os::fd::AsFd;
+use std::thread;
+use std::time::Instant;
+
+/// A sleep that is expected to end by time.
+const SHORT: Duration = Duration::from_millis(1);
+
+/// How long a test waits for what must come.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+fn by_ring() -> Sleeper {
+    let (sleeper, backend) = Sleeper::try_new().unwrap();
+    assert_eq!(backend, SleepBackend::IoUring, "this test needs a kernel that permits io_uring");
+    sleeper
+}
+
+fn on_both(test: impl Fn(Sleeper)) {
+    test(by_ring());
+    test(Sleeper::by_poll().unwrap());
+}
+
+fn sleeps_through(sleeper: &mut Sleeper) -> bool {
+    // One wake for something dealt with already is allowed, not more.
+    !sleeper.sleep(SHORT) || !sleeper.sleep(SHORT)
+}
+
+#[test]
+fn data_from_before_the_watch_wakes() {
+    on_both(|mut sleeper| {
+        let (reader, mut writer) = pipe().unwrap();
+        writer.write_all(b"x").unwrap();
+        sleeper.watch(reader.as_fd()).unwrap();
+        assert!(sleeper.sleep(SLEEP_MAX));
+    });
+}
+
+#[test]
+fn data_between_two_sleeps_wakes() {
+    on_both(|mut sleeper| {
+        let (mut reader, mut writer) = pipe().unwrap();
+        sleeper.watch(reader.as_fd()).unwrap();
+        for _ in 0..100 {
+            assert!(sleeps_through(&mut sleeper));
+            writer.write_all(b"x").unwrap();
+            assert!(sleeper.sleep(SLEEP_MAX));
+            reader.read_exact(&mut [0]).unwrap();
+        }
+    });
+}
+
+#[test]
+fn data_during_the_sleep_wakes() {
+    on_both(|mut sleeper| {
+        let (reader, mut writer) = pipe().unwrap();
+        sleeper.watch(reader.as_fd()).unwrap();
+        let waker = sleeper.waker();
+        thread::scope(|scope| {
+            scope.spawn(move || {
+                wait_until_asleep(&waker);
+                writer.write_all(b"x").unwrap();
+                // Open until the sleeper has woken: a closed pipe would wake it too.
+                writer
+            });
+            sleeps_until_woken(&mut sleeper);
+        });
+    });
+}
+
+#[test]
+fn a_poke_before_the_sleep_keeps_awake_once() {
+    on_both(|mut sleeper| {
+        sleeper.waker().poke();
+        sleeper.waker().poke();
+        assert!(sleeper.sleep(SLEEP_MAX));
+        assert!(sleeps_through(&mut sleeper));
+    });
+}
+
+#[test]
+fn every_poke_during_the_sleep_wakes() {
+    on_both(|mut sleeper| {
+        let waker = sleeper.waker();
+        let rounds = 200;
+        thread::scope(|scope| {
+            scope.spawn(move || {
+                for _ in 0..rounds {
+                    wait_until_asleep(&waker);
+                    waker.poke();
+                }
+            });
+            for _ in 0..rounds {
+                sleeps_until_woken(&mut sleeper);
+            }
+        });
+    });
+}
+
+#[test]
+fn an_unwatched_descriptor_is_free_and_does_not_wake() {
+    on_both(|mut sleeper| {
+        let (reader, mut writer) = pipe().unwrap();
+        sleeper.watch(reader.as_fd()).unwrap();
+        assert!(sleeps_through(&mut sleeper));
+        sleeper.unwatch(reader.as_fd());
+        writer.write_all(b"x").unwrap();
+        assert!(sleeps_through(&mut sleeper));
+        drop(reader);
+        // A pipe breaks when nobody holds its other end any more.
+        assert_eq!(writer.write_all(b"x").unwrap_err().kind(), ErrorKind::BrokenPipe);
+    });
+}
+
+#[test]
+fn a_dropped_sleeper_holds_nothing() {
+    on_both(|mut sleeper| {
+        let (reader, mut writer) = pipe().unwrap();
+        sleeper.watch(reader.as_fd()).unwrap();
+        assert!(sleeps_through(&mut sleeper));
+        drop(sleeper);
+        drop(reader);
+        assert_eq!(writer.write_all(b"x").unwrap_err().kind(), ErrorKind::BrokenPipe);
+    });
+}
+
+#[test]
+fn watches_are_limited_and_their_places_reused() {
+    on_both(|mut sleeper| {
+        let pipes: Vec<_> = (0..WATCHES_MAX - 1).map(|_| pipe().unwrap()).collect();
+        for (reader, _) in &pipes {
+            sleeper.watch(reader.as_fd()).unwrap();
+        }
+        assert!(sleeps_through(&mut sleeper));
+        let (reader, mut writer) = pipe().unwrap();
+        assert_eq!(sleeper.watch(reader.as_fd()).unwrap_err().errno, libc::ENOSPC);
+        sleeper.unwatch(pipes[7].0.as_fd());
+        sleeper.watch(reader.as_fd()).unwrap();
+        writer.write_all(b"x").unwrap();
+        assert!(sleeper.sleep(SLEEP_MAX));
+    });
+}
+
+#[test]
+fn a_sleeper_made_elsewhere_sleeps_here() {
+    let mut sleeper = thread::spawn(by_ring).join().unwrap();
+    let (reader, mut writer) = pipe().unwrap();
+    sleeper.watch(reader.as_fd()).unwrap();
+    assert!(sleeps_through(&mut sleeper));
+    writer.write_all(b"x").unwrap();
+    assert!(sleeper.sleep(SLEEP_MAX));
+    assert!(matches!(&sleeper.watched, Watched::Ring(ring) if ring.is_enabled()));
+}
+
+fn sleeps_until_woken(sleeper: &mut Sleeper) {
+    let start = Instant::now();
+    while !sleeper.sleep(SLEEP_MAX) {
+        assert!(start.elapsed() < PATIENCE, "nothing woke the sleeper");
+    }
+}
+
+fn wait_until_asleep(waker: &Waker) {
+    let start = Instant::now();
+    while waker.0.state.load(Ordering::Acquire) != ASLEEP {
+        assert!(start.elapsed() < PATIENCE, "the sleeper did not fall asleep");
+        thread::yield_now();
+    }
+}
