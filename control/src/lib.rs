@@ -1,1 +1,5 @@
-//! Skeleton.
+//! The control side of tidegate: configuration, sources, model, compiler and kernel mirror.
+//! The packet path knows nothing of this crate.
+#![deny(missing_docs)]
+
+pub mod config;

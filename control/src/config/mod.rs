@@ -1,0 +1,23 @@
+//! The configuration file: what an operator may say, and what it means to the packet path.
+
+mod check;
+mod cpu_list;
+mod engine;
+mod error;
+mod file;
+mod host;
+mod interfaces;
+mod node_port_addresses;
+mod scalars;
+
+pub use cpu_list::{CpuList, Cpus, Queues};
+pub use engine::HostFacts;
+pub use error::{ConfigError, Problem};
+pub use file::{Algorithm, ApiVersion, Fallback, Kind, LogFormat, LogLevel};
+pub use file::{
+    Config, Conntrack, Latency, LoadBalancer, Logging, Maglev, Memory, Source, SourceKind, Workers,
+};
+pub use host::node_name;
+pub use interfaces::{InterfaceConfig, Role, interface_config};
+pub use node_port_addresses::NodePortAddress;
+pub use scalars::{HumanDuration, SampleRate, SourcePorts, TableSize};
