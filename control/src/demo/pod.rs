@@ -1,0 +1,73 @@
+//! The server inside a pod: HTTP and a UDP echo that say who they are and whom they saw.
+
+use super::{PodArgs, pattern_chunks};
+use anyhow::{Context as _, Result};
+use axum::body::{Body, Bytes};
+use axum::extract::{ConnectInfo, Path, State};
+use axum::{Json, Router, routing::get};
+use core::net::{Ipv4Addr, SocketAddr};
+use futures::stream;
+use std::io::Write as _;
+use tokio::net::{TcpListener, UdpSocket};
+
+/// Longest UDP payload that the echo takes; more is cut.
+const DATAGRAM_BYTES_MAX: usize = 2048;
+
+/// Bytes of the longest `/bytes/N`: 1 GiB.
+const DOWNLOAD_BYTES_MAX: u64 = 1 << 30;
+
+/// Serves until it is killed. Prints `ready` on its standard output once both ports are bound.
+///
+/// # Errors
+/// A port is taken, or a socket fails.
+pub fn run_pod(args: &PodArgs) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(serve(args))
+}
+
+async fn serve(args: &PodArgs) -> Result<()> {
+    let bind = |port| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
+    let listener = TcpListener::bind(bind(args.http)).await.context("bind the HTTP port")?;
+    let socket = UdpSocket::bind(bind(args.udp)).await.context("bind the UDP port")?;
+    writeln!(std::io::stdout(), "ready").context("tell that both ports are bound")?;
+    let service = router(&args.name).into_make_service_with_connect_info::<SocketAddr>();
+    tokio::select! {
+        result = axum::serve(listener, service) => result.context("serve HTTP"),
+        result = echo(&args.name, &socket) => result.context("serve UDP"),
+    }
+}
+
+fn router(name: &str) -> Router {
+    Router::new()
+        .route("/", get(who))
+        .route("/bytes/{len}", get(download))
+        .with_state(name.to_owned())
+}
+
+async fn who(
+    State(pod): State<String>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+) -> Json<serde_json::Value> {
+    Json(serde_json::json!({ "pod": pod, "peer": peer }))
+}
+
+async fn download(Path(len): Path<u64>) -> Body {
+    let chunks = pattern_chunks(len.min(DOWNLOAD_BYTES_MAX));
+    Body::from_stream(stream::iter(
+        chunks.map(|c| Ok::<_, core::convert::Infallible>(Bytes::from(c))),
+    ))
+}
+
+/// Answers `NAME PEER PAYLOAD`.
+async fn echo(name: &str, socket: &UdpSocket) -> std::io::Result<()> {
+    let mut buffer = [0; DATAGRAM_BYTES_MAX];
+    loop {
+        let (len, peer) = socket.recv_from(&mut buffer).await?;
+        let payload = buffer.get(..len).unwrap_or_default();
+        let answer = [format!("{name} {peer} ").as_bytes(), payload].concat();
+        // The peer may be gone already; the next datagram is another matter.
+        if let Err(error) = socket.send_to(&answer, peer).await {
+            tracing::debug!(%peer, %error, "no answer sent");
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! Namespaces, servers and a gateway on one machine; everything goes when the guard goes.
+
+mod command;
+mod daemon;
+mod kernel_nat;
+mod namespace;
+mod plan;
+mod pod;
+mod process;
+mod topology;
+
+pub use command::{RigError, run};
+pub use daemon::{Daemon, DaemonFiles};
+pub use kernel_nat::{KernelNat, NatRule};
+pub use namespace::{NetNs, remove_leftovers};
+pub use plan::{Arms, CLIENT, GATEWAY, RigPlan};
+pub use pod::{Node, Pod};
+pub use process::Process;
+pub use topology::Topology;

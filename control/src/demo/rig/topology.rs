@@ -1,0 +1,163 @@
+//! The namespaces and the cables between them.
+//!
+//! ```text
+//! two arms    client eth0 -- eth0 gateway eth1 -- eth0 node2   pods: a veth each on their node,
+//! one arm     client eth0 --+-- eth0 gateway                   as the CNI plugin `ptp` makes them
+//!                           +-- eth0 node2   (bridge in `segment`)
+//! ```
+
+use super::namespace::{NetNs, remove_leftovers};
+use super::plan::{Arms, CLIENT, GATEWAY, RigPlan};
+use super::{Node, Pod, RigError};
+use core::net::Ipv4Addr;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// Rigs made by this process; part of each one's names.
+static RIGS: AtomicU32 = AtomicU32::new(0);
+
+/// The built rig. Dropping it removes all of it.
+#[derive(Debug)]
+pub struct Topology {
+    // Pods first: fields are dropped in order, and pods hang on the nodes.
+    pods: Vec<Pod>,
+    prefix: String,
+    plan: RigPlan,
+    client: NetNs,
+    gateway: NetNs,
+    node2: NetNs,
+    segment: Option<NetNs>,
+}
+
+impl Topology {
+    pub(super) fn build(plan: &RigPlan) -> Result<Self, RigError> {
+        let kind = format!("tidegate-{}", plan.kind);
+        for name in remove_leftovers(&kind)? {
+            tracing::warn!(netns = name, "removed what an earlier run left");
+        }
+        let number = RIGS.fetch_add(1, Ordering::Relaxed);
+        let prefix = format!("{kind}-{}-{number}", std::process::id());
+        let make = |name: &str| NetNs::create(&format!("{prefix}-{name}"));
+        let segment = match plan.arms {
+            Arms::One => Some(make("segment")?),
+            Arms::Two => None,
+        };
+        let (client, gateway, node2) = (make("client")?, make("gateway")?, make("node2")?);
+        let plan = plan.clone();
+        let rig = Self { pods: Vec::new(), prefix, plan, client, gateway, node2, segment };
+        rig.set_parameters()?;
+        rig.lay_cables()?;
+        rig.add_addresses()?;
+        Ok(rig)
+    }
+
+    /// Where the clients are.
+    pub fn client(&self) -> &NetNs {
+        &self.client
+    }
+
+    /// Where tidegate runs.
+    pub fn gateway(&self) -> &NetNs {
+        &self.gateway
+    }
+
+    /// The other node: a router before its pods.
+    pub fn node2(&self) -> &NetNs {
+        &self.node2
+    }
+
+    /// The shape it was built with.
+    pub fn plan(&self) -> &RigPlan {
+        &self.plan
+    }
+
+    /// The pods, in the order in which they were added.
+    pub fn pods(&self) -> &[Pod] {
+        &self.pods
+    }
+
+    /// Whether `address` is one of the gateway's, any of which masquerading may choose.
+    pub fn is_gateway(&self, address: Ipv4Addr) -> bool {
+        [GATEWAY, self.plan.gateway_inside(), Node::Gateway.pod_gateway()].contains(&address)
+    }
+
+    /// Adds a pod `name` (unique, a DNS label) to a node. Its servers are not started.
+    ///
+    /// # Errors
+    /// A command fails.
+    pub fn add_pod(&mut self, node: Node, name: &str) -> Result<&mut Pod, RigError> {
+        let index = self.pods.len();
+        let host = match node {
+            Node::Gateway => &self.gateway,
+            Node::Node2 => &self.node2,
+        };
+        let netns = NetNs::create(&format!("{}-{name}", self.prefix))?;
+        self.pods.push(Pod::connect(netns, host, node, (name, index))?);
+        Ok(&mut self.pods[index])
+    }
+
+    /// The pod called `name`, to start or stop its servers.
+    pub fn pod_mut(&mut self, name: &str) -> Option<&mut Pod> {
+        self.pods.iter_mut().find(|pod| pod.name() == name)
+    }
+
+    /// Leaves everything in place on drop, the pods' servers too.
+    pub fn keep(&mut self) {
+        self.pods.iter_mut().for_each(Pod::keep);
+        let fixed = [&mut self.client, &mut self.gateway, &mut self.node2];
+        fixed.into_iter().chain(&mut self.segment).for_each(NetNs::keep);
+    }
+
+    fn set_parameters(&self) -> Result<(), RigError> {
+        for router in [&self.gateway, &self.node2] {
+            for setting in ["ip_forward=1", "conf.all.rp_filter=0", "conf.default.rp_filter=0"] {
+                router.sysctl(&format!("net.ipv4.{setting}"))?;
+            }
+            // On one segment the gateway would tell the client of a shorter way to node2.
+            router.sysctl("net.ipv4.conf.all.send_redirects=0")?;
+            router.sysctl("net.ipv4.conf.default.send_redirects=0")?;
+        }
+        // Thousands of connections to one port: leave the client all source ports it can have.
+        self.client.sysctl("net.ipv4.ip_local_port_range=1024 65535")?;
+        self.client.sysctl("net.ipv4.tcp_tw_reuse=1")
+    }
+
+    fn lay_cables(&self) -> Result<(), RigError> {
+        let Some(segment) = &self.segment else {
+            self.lay_cable((&self.client, "eth0"), (&self.gateway, "eth0"))?;
+            return self.lay_cable((&self.gateway, "eth1"), (&self.node2, "eth0"));
+        };
+        segment.ip("link add br0 type bridge")?;
+        segment.ip("link set br0 up")?;
+        for (host, end) in [(&self.client, "p0"), (&self.gateway, "p1"), (&self.node2, "p2")] {
+            self.lay_cable((host, "eth0"), (segment, end))?;
+            segment.ip(&format!("link set {end} master br0"))?;
+        }
+        Ok(())
+    }
+
+    fn lay_cable(&self, a: (&NetNs, &str), b: (&NetNs, &str)) -> Result<(), RigError> {
+        // Where only one queue is asked for, the kernel's own default (one active) stays.
+        let queues = match self.plan.queues {
+            0 | 1 => String::new(),
+            n => format!("numrxqueues {n} numtxqueues {n}"),
+        };
+        let peer = format!("type veth peer name {} {queues} netns {}", b.1, b.0.name());
+        a.0.ip(&format!("link add {} {queues} {peer}", a.1))?;
+        a.0.ip(&format!("link set {} up", a.1))?;
+        b.0.ip(&format!("link set {} up", b.1)).map(drop)
+    }
+
+    fn add_addresses(&self) -> Result<(), RigError> {
+        let (node2, inside) = (self.plan.node2(), self.plan.gateway_inside());
+        self.client.ip(&format!("addr add {CLIENT}/24 dev eth0"))?;
+        self.client.ip(&format!("route add default via {GATEWAY}"))?;
+        self.gateway.ip(&format!("addr add {GATEWAY}/24 dev eth0"))?;
+        if self.plan.arms == Arms::Two {
+            self.gateway.ip(&format!("addr add {inside}/24 dev eth1"))?;
+        }
+        self.node2.ip(&format!("addr add {node2}/24 dev eth0"))?;
+        self.node2.ip(&format!("route add default via {inside}"))?;
+        self.gateway.ip(&format!("route add {} via {node2}", Node::Node2.pod_network()))?;
+        Ok(())
+    }
+}

@@ -1,0 +1,90 @@
+//! The rig itself, proven with the kernel's own NAT: what fails here is not tidegate's fault.
+
+use anyhow::Result;
+use core::net::SocketAddrV4;
+use std::path::Path;
+use tidegate_control::demo::rig::{
+    Arms, CLIENT, GATEWAY, KernelNat, NatRule, Node, RigPlan, Topology,
+};
+use tidegate_dataplane::types::Protocol;
+use tidegate_tests::load;
+use tidegate_tests::setting::{POD_HTTP, POD_UDP, binary, take_turn};
+
+fn build(plan: &RigPlan) -> Result<Topology> {
+    let mut rig = plan.build()?;
+    for (node, name) in [(Node::Gateway, "near"), (Node::Node2, "far")] {
+        rig.add_pod(node, name)?.start_servers(&binary()?, POD_HTTP, POD_UDP)?;
+    }
+    Ok(rig)
+}
+
+fn rules(rig: &Topology) -> Vec<NatRule> {
+    let all = |port| rig.pods().iter().map(|p| SocketAddrV4::new(p.address(), port)).collect();
+    let near = vec![SocketAddrV4::new(rig.pods()[0].address(), POD_HTTP)];
+    let rule = |protocol, node_port, is_masqueraded, backends| NatRule {
+        protocol,
+        node_port,
+        is_masqueraded,
+        backends,
+    };
+    vec![
+        rule(Protocol::Tcp, 30080, true, all(POD_HTTP)),
+        rule(Protocol::Udp, 30090, true, all(POD_UDP)),
+        rule(Protocol::Tcp, 30081, false, near),
+    ]
+}
+
+fn check(rig: &Topology, nat: KernelNat) -> Result<()> {
+    nat.install(rig.gateway(), &rules(rig))?;
+    let port = |number| SocketAddrV4::new(GATEWAY, number);
+    for answers in [
+        load::http(rig.client(), port(30080), 200, 8)?,
+        load::udp(rig.client(), port(30090), 200, 8)?,
+    ] {
+        answers.ensure_all(200)?;
+        assert_eq!(answers.by_pod.len(), 2, "{answers:?}");
+        assert!(answers.peers.iter().all(|peer| rig.is_gateway(*peer)), "{answers:?}");
+    }
+    let answers = load::http(rig.client(), port(30081), 100, 8)?;
+    answers.ensure_all(100)?;
+    assert_eq!(answers.by_pod.keys().collect::<Vec<_>>(), ["near"]);
+    assert_eq!(answers.peers.into_iter().collect::<Vec<_>>(), [CLIENT]);
+    Ok(())
+}
+
+#[test]
+fn kernel_nat_serves_every_shape_of_the_rig() -> Result<()> {
+    let _turn = take_turn()?;
+    for (arms, queues) in [(Arms::Two, 1), (Arms::One, 2)] {
+        let rig = build(&RigPlan::new("test").arms(arms).queues(queues))?;
+        check(&rig, KernelNat::Nftables)?;
+        rig.gateway().run("nft delete table ip tidegate-nat")?;
+        check(&rig, KernelNat::Iptables)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn the_rig_leaves_nothing_behind() -> Result<()> {
+    let _turn = take_turn()?;
+    let rig = build(&RigPlan::new("test"))?;
+    let name = rig.client().name().to_owned();
+    assert!(Path::new("/run/netns").join(&name).exists());
+    let prefix = name.trim_end_matches("client").to_owned();
+    drop(rig);
+    let left = tidegate_control::demo::rig::run("ip netns list")?;
+    assert!(!left.contains(&prefix), "{left}");
+    Ok(())
+}
+
+#[test]
+fn a_queue_count_is_obeyed() -> Result<()> {
+    let _turn = take_turn()?;
+    let rig = RigPlan::new("test").queues(2).build()?;
+    for interface in ["eth0", "eth1"] {
+        let links = rig.gateway().run(&format!("ethtool -l {interface}"))?;
+        let current = links.rsplit("Current").next().unwrap_or_default().to_owned();
+        assert!(current.contains("RX:\t\t2") && current.contains("TX:\t\t2"), "{links}");
+    }
+    Ok(())
+}
