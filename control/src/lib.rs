@@ -2,5 +2,8 @@
 //! The packet path knows nothing of this crate.
 #![deny(missing_docs)]
 
+pub mod admin;
+pub mod cli;
 pub mod config;
 pub mod demo;
+pub mod fault;

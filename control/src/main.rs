@@ -1,2 +1,7 @@
-//! tidegate.
-fn main() {}
+//! The binary `tidegate`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    tidegate_control::cli::main()
+}

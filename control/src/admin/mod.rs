@@ -1,0 +1,10 @@
+//! The admin interface: HTTP over a UNIX socket. One schema ([`report`]) serves HTTP and
+//! `-o json`. The server holds no state: it asks the control thread by messages ([`query`]).
+
+pub mod client;
+pub mod query;
+pub mod report;
+pub mod server;
+
+pub use client::{Client, ClientError};
+pub use query::{Mailbox, Query};

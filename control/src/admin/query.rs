@@ -1,0 +1,83 @@
+//! Questions to the control thread. Each carries the channel for its answer, so the server needs
+//! no lock and the control thread no state but its own.
+
+use crate::admin::report::{
+    BackendReport, DropsReport, FlowReport, InterfaceReport, LatencyReport, List, NeighborReport,
+    ServiceReport, StatusReport, WorkerReport,
+};
+use core::time::Duration;
+use tidegate_dataplane::stats::Stage;
+use tokio::sync::{mpsc, oneshot};
+
+/// Where an answer goes. A caller that went away is no error.
+pub type Answer<T> = oneshot::Sender<T>;
+
+/// Questions that wait at once; further callers wait for room.
+const MAILBOX_QUERIES: usize = 64;
+
+/// How long a caller waits. A control thread that is silent for longer is not alive.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A question.
+#[derive(Debug)]
+pub enum Query {
+    /// `/api/v1/status` and `/readyz`.
+    Status(Answer<StatusReport>),
+    /// `/api/v1/services`.
+    Services(Answer<List<ServiceReport>>),
+    /// `/api/v1/backends`.
+    Backends(Answer<List<BackendReport>>),
+    /// `/api/v1/flows`: at most so many.
+    Flows(usize, Answer<List<FlowReport>>),
+    /// `/api/v1/interfaces`.
+    Interfaces(Answer<List<InterfaceReport>>),
+    /// `/api/v1/workers` and `/livez`.
+    Workers(Answer<List<WorkerReport>>),
+    /// `/api/v1/drops`.
+    Drops(Answer<DropsReport>),
+    /// `/api/v1/neighbors`.
+    Neighbors(Answer<List<NeighborReport>>),
+    /// `/api/v1/latency`.
+    Latency(Answer<LatencyReport>),
+    /// `/api/v1/latency.hgrm`: one stage's percentile distribution as text.
+    LatencyHgrm(Stage, Answer<String>),
+    /// `POST /api/v1/latency/reset`.
+    ResetLatency(Answer<()>),
+}
+
+/// Why a question was not answered.
+#[derive(Debug, thiserror::Error)]
+pub enum QueryError {
+    /// The daemon stops.
+    #[error("the control thread is stopping")]
+    Stopping,
+    /// The control thread does not answer.
+    #[error("the control thread did not answer within {} s", PATIENCE.as_secs())]
+    Silent,
+}
+
+/// The server's end: asks and waits.
+#[derive(Debug, Clone)]
+pub struct Mailbox(mpsc::Sender<Query>);
+
+/// A mailbox, and the control thread's end of it.
+pub fn mailbox() -> (Mailbox, mpsc::Receiver<Query>) {
+    let (sender, receiver) = mpsc::channel(MAILBOX_QUERIES);
+    (Mailbox(sender), receiver)
+}
+
+impl Mailbox {
+    /// Asks, and waits for the answer.
+    ///
+    /// # Errors
+    /// The control thread is gone or silent.
+    pub async fn ask<T>(&self, query: impl FnOnce(Answer<T>) -> Query) -> Result<T, QueryError> {
+        let (answer, wait) = oneshot::channel();
+        let exchange = async {
+            self.0.send(query(answer)).await.ok()?;
+            wait.await.ok()
+        };
+        let answered = tokio::time::timeout(PATIENCE, exchange).await;
+        answered.or(Err(QueryError::Silent))?.ok_or(QueryError::Stopping)
+    }
+}

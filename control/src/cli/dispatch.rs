@@ -1,0 +1,72 @@
+//! From the command line to its verb, and from the verb's error to the exit code.
+
+use crate::admin::{Client, ClientError};
+use crate::cli::args::{Cli, Command, Global};
+use crate::cli::verb;
+use crate::fault::{Exit, Fault, chain};
+use clap::Parser as _;
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+use tracing::Level;
+
+/// The whole program: parses the command line, does what it says, prints what went wrong.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match dispatch(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(fault) => {
+            // Nobody reads a closed stderr; the exit code still tells.
+            let _ = writeln!(io::stderr(), "{fault}").is_ok();
+            fault.exit.into()
+        }
+    }
+}
+
+fn dispatch(cli: Cli) -> Result<(), Fault> {
+    let Cli { global, command } = cli;
+    log_to_stderr(&global);
+    let client = Client::new(&global.socket);
+    match command {
+        Command::Status(args) => block_on(verb::status::run(&client, args.output)),
+        Command::Get(args) => block_on(verb::get::run(&client, args, global.quiet)),
+        Command::Latency(args) => block_on(verb::latency::run(&client, args)),
+        Command::Config(args) => verb::config::run(&args),
+        Command::ExplainDrop(args) => verb::explain_drop::run(&args),
+        Command::Version => block_on(verb::version::run(&client)),
+        Command::Completion(args) => verb::completion::run(&args),
+    }
+}
+
+fn log_to_stderr(global: &Global) {
+    let level = if global.verbose { Level::DEBUG } else { Level::WARN };
+    let log = tracing_subscriber::fmt().with_max_level(level).with_writer(io::stderr);
+    log.without_time().with_target(false).init();
+}
+
+/// Runs a command that asks the daemon.
+fn block_on(verb: impl Future<Output = Result<(), Fault>>) -> Result<(), Fault> {
+    runtime()?.block_on(verb)
+}
+
+/// The one thread that everything but the packet path runs on.
+///
+/// # Errors
+/// The kernel refuses an epoll or an eventfd.
+pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Fault> {
+    let built = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    built.map_err(|error| Fault::from_error(Exit::Unavailable, "start the event loop", &error))
+}
+
+impl From<ClientError> for Fault {
+    fn from(error: ClientError) -> Self {
+        let ClientError::Unreachable { socket, source } = &error else {
+            return Self::new(Exit::Failed, format!("failed to {}", chain(&error)));
+        };
+        let fix = match source.kind() {
+            io::ErrorKind::PermissionDenied => "run as root, or as the socket's owner",
+            _ => "start it: tidegate run --config FILE; elsewhere: --socket PATH",
+        };
+        let what = format!("cannot reach the daemon at {}", socket.display());
+        Self::new(Exit::Unavailable, what).kernel(source.to_string()).fix(fix)
+    }
+}

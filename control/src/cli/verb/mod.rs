@@ -1,0 +1,9 @@
+//! One file per verb.
+
+pub mod completion;
+pub mod config;
+pub mod explain_drop;
+pub mod get;
+pub mod latency;
+pub mod status;
+pub mod version;

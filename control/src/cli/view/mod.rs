@@ -1,0 +1,14 @@
+//! Reports as people read them. Pure: a report in, text out.
+
+pub mod drops;
+#[cfg(test)]
+pub(crate) mod fixtures;
+pub mod latency;
+pub mod node;
+pub mod number;
+pub mod row;
+pub mod status;
+pub mod table;
+pub mod traffic;
+
+pub use row::names;

@@ -1,0 +1,98 @@
+//! `tidegate status`: one screen.
+
+use crate::admin::report::{InterfaceReport, SourceReport, StatusReport};
+use crate::cli::view::drops::sum_line;
+use crate::cli::view::node::remarks;
+use crate::cli::view::number::{age, count};
+use crate::cli::view::table::Table;
+
+/// The screen.
+pub fn screen(status: &StatusReport) -> String {
+    let mut table = Table::new(&[]);
+    let version = format!("{} on {}, kernel {}", status.version, status.node, status.kernel);
+    table.row(["tidegate", &version]);
+    table.row(["ready", &readiness(status)]);
+    table.row(["source", &source(&status.source)]);
+    let snapshot = format!("version {}", status.snapshot_version);
+    table.row(["snapshot", &snapshot]);
+    for interface in &status.interfaces {
+        table.row([interface.name.clone(), self::interface(interface)]);
+    }
+    let workers = format!("{}, {} flows", status.workers, count(status.flows));
+    table.row(["workers", &workers]);
+    table.row(["packets", &sum_line(&status.packets)]);
+    for warning in &status.warnings {
+        table.row(["WARN", warning]);
+    }
+    table.render(false)
+}
+
+fn readiness(status: &StatusReport) -> String {
+    let up = age(status.uptime_seconds);
+    let failed = status.checks.iter().filter(|check| !check.ok);
+    let failed: Vec<_> = failed.map(|check| format!("{} ({})", check.name, check.detail)).collect();
+    match failed.as_slice() {
+        [] => format!("yes, up {up}"),
+        _ => format!("no: {}; up {up}", failed.join(", ")),
+    }
+}
+
+fn source(source: &SourceReport) -> String {
+    let state = match source.age_seconds {
+        Some(seconds) => format!(
+            "{} service ports, {} fronts, changed {}",
+            source.service_ports,
+            source.fronts,
+            if seconds == 0 { "now".to_owned() } else { format!("{} ago", age(seconds)) }
+        ),
+        None => "nothing read yet".to_owned(),
+    };
+    let refused = source.error.iter().map(|words| format!("; REFUSED: {words}"));
+    format!("{} {}: {state}{}", source.kind, source.location, refused.collect::<String>())
+}
+
+/// An interface's modes, or why it is not attached.
+pub(crate) fn interface(interface: &InterfaceReport) -> String {
+    let remarks = remarks(interface);
+    let modes = match (&interface.attach_mode, &interface.copy_mode) {
+        (Some(attach), Some(copy)) => format!("{attach} XDP, {copy}"),
+        _ => "not attached".to_owned(),
+    };
+    let queues = match interface.queues.len() {
+        0 => String::new(),
+        1 => ", 1 queue".to_owned(),
+        n => format!(", {n} queues"),
+    };
+    let remarks =
+        if remarks.is_empty() { String::new() } else { format!(" ({})", remarks.join("; ")) };
+    format!("{modes}{queues}, MTU {}{remarks}", interface.mtu)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::view::fixtures;
+
+    #[test]
+    fn the_screen_names_every_compromise() {
+        let expected = "\
+tidegate   0.1.0 on gw-1, kernel 6.18.0
+ready      no: interfaces (eth1: Peer MTU is too large); up 1m1s
+source     file /etc/m: 2 service ports, 4 fronts, changed 5s ago; REFUSED: a.yaml:3: no
+snapshot   version 7
+eth0       generic XDP, COPY, 2 queues, MTU 1500 (no native XDP: generic netdevice; no zero-copy: EOPNOTSUPP)
+eth1       not attached, MTU 9000 (cannot attach: Peer MTU is too large)
+workers    2, 12 flows
+packets    received 100 = forwarded 70 + passed 16 + rejected 1 + dropped 12 + in flight 1      unaccounted 0
+WARN       the host has packet filter rules
+";
+        assert_eq!(screen(&fixtures::status()), expected);
+    }
+
+    #[test]
+    fn a_ready_daemon_says_yes() {
+        let mut status = fixtures::status();
+        status.checks.clear();
+        assert!(screen(&status).contains("ready      yes, up 1m1s\n"));
+    }
+}
