@@ -2,6 +2,7 @@
 
 use crate::cli::output::Format;
 use crate::cli::verb::{completion, config, explain_drop, get, latency};
+use crate::demo;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -60,6 +61,9 @@ pub enum Command {
     ExplainDrop(explain_drop::ExplainDropArgs),
     /// Version of this binary, and of the daemon where one runs
     Version,
+    /// A server of the demo's pods
+    #[command(hide = true)]
+    DemoPod(demo::PodArgs),
     /// Completions for a shell, to stdout
     Completion(completion::CompletionArgs),
 }

@@ -3,6 +3,7 @@
 use crate::admin::{Client, ClientError};
 use crate::cli::args::{Cli, Command, Global};
 use crate::cli::verb;
+use crate::demo;
 use crate::fault::{Exit, Fault, chain};
 use clap::Parser as _;
 use std::io::{self, Write as _};
@@ -33,8 +34,14 @@ fn dispatch(cli: Cli) -> Result<(), Fault> {
         Command::Config(args) => verb::config::run(&args),
         Command::ExplainDrop(args) => verb::explain_drop::run(&args),
         Command::Version => block_on(verb::version::run(&client)),
+        Command::DemoPod(args) => demo::run_pod(&args).map_err(from_anyhow),
         Command::Completion(args) => verb::completion::run(&args),
     }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "the shape of map_err")]
+fn from_anyhow(error: anyhow::Error) -> Fault {
+    Fault::new(Exit::Failed, format!("{error:#}"))
 }
 
 fn log_to_stderr(global: &Global) {

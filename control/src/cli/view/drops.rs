@@ -69,12 +69,7 @@ mod tests {
 
     #[test]
     fn reasons_come_with_the_next_step_and_the_sum() {
-        let expected = "\
-REASON                      OUTCOME   STAGE     KIND     PACKETS   PER S   LAST   WHERE   NEXT STEP
-SERVICE_BACKEND_NOT_FOUND   dropped   service   config   1204      12.4    now    eth1    tidegate get backends
-
-received 100 = forwarded 70 + passed 16 + rejected 1 + dropped 12 + in flight 1      unaccounted 0
-";
+        let expected = include_str!("../../../testdata/view/drops.txt");
         assert_eq!(screen(&fixtures::drops(), true, false), expected);
         assert_eq!(names(&fixtures::drops()), "drop/eth1/SERVICE_BACKEND_NOT_FOUND\n");
     }

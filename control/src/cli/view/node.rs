@@ -171,10 +171,7 @@ eth1   waiting    -         -      -           0    0    0      0
 
     #[test]
     fn workers_show_where_their_frames_are() {
-        let expected = "\
-WORKER   CPU   BUSY    HEARTBEAT   POLLS   SLEEPS   FLOWS   FRAMES   FREE   FILL   HELD   HANDED   TX
-0        1     12.5%   3ms         900     7        12      4096     2040   2048   0      0        8
-";
+        let expected = include_str!("../../../testdata/view/workers.txt");
         assert_eq!(render(&[fixtures::worker()], false, true), expected);
     }
 

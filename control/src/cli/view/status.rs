@@ -75,17 +75,7 @@ mod tests {
 
     #[test]
     fn the_screen_names_every_compromise() {
-        let expected = "\
-tidegate   0.1.0 on gw-1, kernel 6.18.0
-ready      no: interfaces (eth1: Peer MTU is too large); up 1m1s
-source     file /etc/m: 2 service ports, 4 fronts, changed 5s ago; REFUSED: a.yaml:3: no
-snapshot   version 7
-eth0       generic XDP, COPY, 2 queues, MTU 1500 (no native XDP: generic netdevice; no zero-copy: EOPNOTSUPP)
-eth1       not attached, MTU 9000 (cannot attach: Peer MTU is too large)
-workers    2, 12 flows
-packets    received 100 = forwarded 70 + passed 16 + rejected 1 + dropped 12 + in flight 1      unaccounted 0
-WARN       the host has packet filter rules
-";
+        let expected = include_str!("../../../testdata/view/status.txt");
         assert_eq!(screen(&fixtures::status()), expected);
     }
 

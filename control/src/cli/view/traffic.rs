@@ -155,11 +155,7 @@ mod tests {
             refused_per_second: 12.4,
             ..fixtures::service("bank")
         };
-        let expected = "\
-NAMESPACE   SERVICE   PORT       NODEPORT   POLICY    READY   DRAIN   FLOWS   PPS      BITS/S   DROP/S
-shop        web       http/TCP   30080      Cluster   3       1       18.2k   412.3k   1.91G    0
-bank        web       UDP        -          Local     3       1       18.2k   412.3k   1.91G    12.4
-";
+        let expected = include_str!("../../../testdata/view/services.txt");
         assert_eq!(render(&[fixtures::service("shop"), unnamed], false, true), expected);
     }
 
@@ -175,10 +171,7 @@ shop        web       http   10.244.2.17:8080   ready   12      4000      33.3%
 
     #[test]
     fn flows_show_who_talks_to_whom() {
-        let expected = "\
-PROTO   CLIENT               FRONT                BACKEND            STATE         IDLE   WORKER   EXPIRES   SNAT              SERVICE
-TCP     198.51.100.7:41522   203.0.113.10:30080   10.244.2.17:8080   ESTABLISHED   12ms   1        23h59m    10.0.0.11:15377   shop/web
-";
+        let expected = include_str!("../../../testdata/view/flows.txt");
         assert_eq!(render(&[fixtures::flow()], true, true), expected);
     }
 }
