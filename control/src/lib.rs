@@ -4,6 +4,10 @@
 
 pub mod admin;
 pub mod cli;
+pub mod compile;
 pub mod config;
 pub mod demo;
 pub mod fault;
+pub mod model;
+pub mod netlink;
+pub mod source;

@@ -48,5 +48,5 @@ impl fmt::Display for Problem {
 }
 
 fn list(problems: &[Problem]) -> String {
-    problems.iter().map(|p| format!("\n  {p}")).collect()
+    problems.iter().fold(String::new(), |text, problem| text + "\n  " + &problem.to_string())
 }

@@ -1,4 +1,4 @@
-//! The file's shape: kind `LoadBalancerConfiguration`, named as KubeProxyConfiguration where the
+//! The file's shape: kind `LoadBalancerConfiguration`, named as kube-proxy's where the
 //! meaning is the same. Only what this release honours: an option that does nothing is a defect.
 
 use super::cpu_list::Cpus;

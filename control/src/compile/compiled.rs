@@ -1,0 +1,134 @@
+//! What one compilation gives.
+
+use crate::config::Role;
+use crate::model::TrafficPolicy;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use tidegate_dataplane::engine::AttachRequest;
+use tidegate_dataplane::snapshot::{FrontKey, Snapshot};
+use tidegate_dataplane::types::{
+    BackendSlot, IfIndex, InterfaceSlot, IpAddress, L4Port, NextHopId, Protocol, ServiceId,
+};
+
+/// The interfaces that are attached and bound now, by the slot of their [`AttachRequest`].
+pub type Attached = BTreeMap<InterfaceSlot, IfIndex>;
+
+/// What one compilation gives.
+#[derive(Debug, Clone)]
+pub struct Compiled {
+    /// To be published. Its version is set by the packet path.
+    pub snapshot: Snapshot,
+    /// The interfaces to be attached now, by slot; what is attached and not in here is to be
+    /// detached. After either, compile anew.
+    pub wanted: Vec<WantedInterface>,
+    /// Neighbours to ask the kernel for, each once.
+    pub probes: Vec<(IfIndex, IpAddr)>,
+    /// What became of each service port, sorted by namespace, name and port.
+    pub report: Vec<ServiceReport>,
+    /// What the operator should know and no service tells: interfaces that are missing or cannot
+    /// be attached, a node without addresses.
+    pub warnings: Vec<String>,
+}
+
+/// An interface to be attached.
+#[derive(Debug, Clone)]
+pub struct WantedInterface {
+    /// What to ask the packet path for.
+    pub request: AttachRequest,
+    /// Who is behind it.
+    pub role: Role,
+    /// Start-up fails if it cannot be attached: it is named exactly, not by a glob.
+    pub is_required: bool,
+}
+
+/// What became of one port of a Service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceReport {
+    /// Its number in counters and flows.
+    pub id: ServiceId,
+    /// `metadata.namespace`.
+    pub namespace: Arc<str>,
+    /// `metadata.name`.
+    pub name: Arc<str>,
+    /// The port's name; may be empty.
+    pub port_name: Arc<str>,
+    /// TCP or UDP.
+    pub protocol: Protocol,
+    /// `port`.
+    pub port: L4Port,
+    /// `nodePort`, given or chosen.
+    pub node_port: Option<L4Port>,
+    /// `externalTrafficPolicy`.
+    pub policy: TrafficPolicy,
+    /// What clients dial.
+    pub fronts: Vec<FrontKey>,
+    /// What a new flow meets.
+    pub selection: SelectionKind,
+    /// All its endpoints, sorted by address and port.
+    pub backends: Vec<BackendReport>,
+    /// Endpoints that are ready.
+    pub ready_count: usize,
+    /// Endpoints that still serve while they terminate.
+    pub draining_count: usize,
+    /// What it asks for and does not get.
+    pub warnings: Vec<String>,
+}
+
+/// What a new flow meets, without the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SelectionKind {
+    /// A backend.
+    Forward,
+    /// An ICMP error.
+    Reject,
+    /// Nothing.
+    Drop,
+    /// The kernel.
+    Pass,
+}
+
+/// One endpoint of a service port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BackendReport {
+    /// Its address.
+    pub address: IpAddress,
+    /// Its port.
+    pub port: L4Port,
+    /// The pod behind it, where known.
+    pub pod: Option<Arc<str>>,
+    /// Its counters.
+    pub slot: BackendSlot,
+    /// Its entry of the next-hop table.
+    pub next_hop: NextHopId,
+    /// Ready, draining or not ready.
+    pub state: BackendState,
+    /// Whether it runs on this node.
+    pub is_local: bool,
+    /// Whether new flows may get it.
+    pub is_used: bool,
+    /// Why not; `None` where they may.
+    pub reason: Option<String>,
+}
+
+/// What an endpoint's conditions say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BackendState {
+    /// Takes new flows.
+    Ready,
+    /// Terminating and still serving: keeps its flows.
+    Draining,
+    /// Neither.
+    NotReady,
+}
+
+impl BackendState {
+    /// The word for tables.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::Draining => "draining",
+            Self::NotReady => "not ready",
+        }
+    }
+}

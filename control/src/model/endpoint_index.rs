@@ -1,0 +1,121 @@
+//! From service port to endpoints: by slices, else by pods, as the endpoint controller would.
+
+use super::endpoint::{Condition, Endpoint};
+use super::node::Node;
+use super::pod::Pod;
+use super::service::{Service, ServicePortSpec};
+use super::slice::EndpointSlice;
+use super::state::ClusterState;
+use super::words::ObjectKey;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use tidegate_dataplane::types::L4Port;
+
+/// A state made searchable, so that ten thousand services do not mean ten thousand scans.
+#[derive(Debug)]
+pub struct EndpointIndex<'a> {
+    node_name: &'a str,
+    own_node: Option<&'a Node>,
+    slices: BTreeMap<&'a ObjectKey, Vec<&'a EndpointSlice>>,
+    pods: BTreeMap<(&'a str, &'a str, &'a str), Vec<&'a Pod>>,
+}
+
+impl<'a> EndpointIndex<'a> {
+    /// The index over `state` as the node `node_name` sees it.
+    pub fn new(state: &'a ClusterState, node_name: &'a str) -> Self {
+        let mut slices: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for slice in state.slices.values() {
+            if let Some(service) = &slice.service {
+                slices.entry(service).or_default().push(&**slice);
+            }
+        }
+        let mut pods: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for pod in state.pods.values() {
+            for (name, value) in &pod.labels {
+                let key = (&*pod.key.namespace, name.as_str(), value.as_str());
+                pods.entry(key).or_default().push(&**pod);
+            }
+        }
+        let own_node = state.nodes.get(node_name).map(|node| &**node);
+        Self { node_name, own_node, slices, pods }
+    }
+
+    /// The endpoints of one port of `service`, sorted by address and port, each once
+    /// (semantics B2-B5).
+    pub fn endpoints(&self, service: &Service, port: &ServicePortSpec) -> Vec<Endpoint> {
+        let mut merged = Merged::default();
+        match self.slices.get(&service.key) {
+            Some(slices) => slices.iter().for_each(|s| self.add_slice(s, port, &mut merged)),
+            None => self.add_pods(service, port, &mut merged),
+        }
+        merged.0.into_values().collect()
+    }
+
+    fn add_slice(&self, slice: &EndpointSlice, port: &ServicePortSpec, merged: &mut Merged) {
+        let matching = |p: &&super::SlicePort| p.name == port.name && p.protocol == port.protocol;
+        for slice_port in slice.ports.iter().filter(matching) {
+            for endpoint in &slice.endpoints {
+                merged.add(Endpoint {
+                    address: endpoint.address,
+                    port: slice_port.port,
+                    condition: endpoint.condition,
+                    is_local: endpoint.node.as_deref() == Some(self.node_name),
+                    pod: endpoint.pod.clone(),
+                });
+            }
+        }
+    }
+
+    fn add_pods(&self, service: &Service, port: &ServicePortSpec, merged: &mut Merged) {
+        for pod in self.selected_pods(service) {
+            let Some(number) = pod.port_of(&port.target, port.protocol) else { continue };
+            for address in &pod.addresses {
+                merged.add(Endpoint {
+                    address: *address,
+                    port: number,
+                    condition: pod.condition(service.publish_not_ready),
+                    is_local: self.is_local(pod, *address),
+                    pod: Some(Arc::clone(&pod.key.name)),
+                });
+            }
+        }
+    }
+
+    fn selected_pods(&self, service: &'a Service) -> impl Iterator<Item = &'a Pod> {
+        let first = service.selector.first_key_value();
+        let key = first.map(|(n, v)| (&*service.key.namespace, n.as_str(), v.as_str()));
+        let pods = key.and_then(|key| self.pods.get(&key)).into_iter().flatten().copied();
+        pods.filter(|pod| !pod.has_ended && pod.is_selected_by(&service.selector))
+    }
+
+    /// By `spec.nodeName`; a pod that names none is local if this node's pod network holds it.
+    fn is_local(&self, pod: &Pod, address: IpAddr) -> bool {
+        let networks = self.own_node.map(|node| node.pod_networks.as_slice()).unwrap_or_default();
+        match &pod.node {
+            Some(node) => **node == *self.node_name,
+            None => networks.iter().any(|network| network.contains(&address)),
+        }
+    }
+}
+
+/// Endpoints by address and port, each once: a local copy wins over another (semantics B3), then
+/// the better condition, so that the result does not depend on the order.
+#[derive(Default)]
+struct Merged(BTreeMap<(IpAddr, L4Port), Endpoint>);
+
+impl Merged {
+    fn add(&mut self, endpoint: Endpoint) {
+        let key = (endpoint.address, endpoint.port);
+        let rank = |e: &Endpoint| {
+            let Condition { is_ready, is_serving, is_terminating } = e.condition;
+            (e.is_local, is_ready, is_serving, is_terminating)
+        };
+        match self.0.get(&key) {
+            Some(known) if rank(known) >= rank(&endpoint) => {}
+            _ => {
+                self.0.insert(key, endpoint);
+            }
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! The cluster as both sources tell it: small types of our own, parsed once, that cannot be wrong.
+
+mod categorize;
+mod endpoint;
+mod endpoint_index;
+mod error;
+mod node;
+mod node_ports;
+mod pod;
+mod service;
+mod slice;
+mod state;
+mod words;
+
+pub use categorize::{Categories, categorize};
+pub use endpoint::{Condition, Endpoint};
+pub use endpoint_index::EndpointIndex;
+pub use error::ObjectError;
+pub use node::{Node, NodeAddressKind};
+pub use pod::{ContainerPort, Pod};
+pub use service::{Service, ServicePortSpec, TargetPort, TrafficPolicy};
+pub use slice::{EndpointSlice, SliceEndpoint, SlicePort};
+pub use state::{ClusterState, NodePortClash, Object};
+pub use words::{Family, ObjectKey};

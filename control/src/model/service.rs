@@ -1,0 +1,342 @@
+//! Services.
+
+use super::error::ObjectError;
+use super::words::{self, Family, ObjectKey};
+use k8s_openapi::api::core::v1 as core;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use tidegate_dataplane::types::{L4Port, Protocol};
+
+/// The labels that take a Service or slice from every service proxy (semantics A3, A4).
+const SKIP_LABELS: [&str; 2] =
+    ["service.kubernetes.io/service-proxy-name", "service.kubernetes.io/headless"];
+
+/// A Service, as far as fronts depend on it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Service {
+    /// Namespace and name.
+    pub key: ObjectKey,
+    /// Why it has no front of any kind, where it has none: headless, `ExternalName`, labelled
+    /// (semantics A1-A4).
+    pub skipped: Option<&'static str>,
+    /// The families that it has a cluster IP of (semantics A5).
+    pub families: Vec<Family>,
+    /// Its TCP and UDP ports.
+    pub ports: Vec<ServicePortSpec>,
+    /// `spec.externalTrafficPolicy`.
+    pub external_policy: TrafficPolicy,
+    /// `spec.selector`; empty where endpoints come by slices alone.
+    pub selector: BTreeMap<String, String>,
+    /// Pods count as ready whatever their conditions say (semantics B11).
+    pub publish_not_ready: bool,
+    /// `status.loadBalancer.ingress` addresses to be captured (semantics E11).
+    pub load_balancer_addresses: Vec<IpAddr>,
+    /// `spec.externalIPs`.
+    pub external_addresses: Vec<IpAddr>,
+    /// What it asks for and this release does not do: told, never ignored in silence.
+    pub unsupported: Vec<String>,
+}
+
+/// One port of a Service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServicePortSpec {
+    /// Its name; empty where the Service names none.
+    pub name: Arc<str>,
+    /// TCP or UDP.
+    pub protocol: Protocol,
+    /// The port of VIPs and external IPs.
+    pub port: L4Port,
+    /// The port of node addresses. `None`: the type has none, or it is yet to be given
+    /// ([`ServicePortSpec::wants_node_port`]).
+    pub node_port: Option<L4Port>,
+    /// The Service's type asks for a node port.
+    pub wants_node_port: bool,
+    /// The pods' port; used where there are no slices.
+    pub target: TargetPort,
+}
+
+/// `targetPort`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TargetPort {
+    /// A number.
+    Number(L4Port),
+    /// The name of a container's port.
+    Name(Arc<str>),
+}
+
+/// `Cluster` or `Local`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TrafficPolicy {
+    /// Any endpoint; the client's address is replaced.
+    #[default]
+    Cluster,
+    /// Endpoints of this node alone; the client's address is kept.
+    Local,
+}
+
+impl TrafficPolicy {
+    /// Kubernetes' word.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Cluster => "Cluster",
+            Self::Local => "Local",
+        }
+    }
+}
+
+impl TryFrom<&core::Service> for Service {
+    type Error = ObjectError;
+
+    fn try_from(object: &core::Service) -> Result<Self, Self::Error> {
+        let key = ObjectKey::from_metadata(&object.metadata)?;
+        let spec = object.spec.clone().unwrap_or_default();
+        let type_ = spec.type_.as_deref().unwrap_or("ClusterIP");
+        let mut unsupported = Vec::new();
+        let skipped = skip_reason(type_, &spec, object.metadata.labels.as_ref());
+        Ok(Self {
+            skipped,
+            families: families(&spec)?,
+            ports: if skipped.is_some() { vec![] } else { ports(&spec, type_, &mut unsupported)? },
+            external_policy: external_policy(&spec)?,
+            selector: spec.selector.clone().unwrap_or_default(),
+            publish_not_ready: spec.publish_not_ready_addresses == Some(true),
+            load_balancer_addresses: vips(object, &spec, &mut unsupported),
+            external_addresses: external_addresses(&spec)?,
+            unsupported: {
+                affinity(&spec, &mut unsupported)?;
+                unsupported
+            },
+            key,
+        })
+    }
+}
+
+/// Whether the labels take an object from every service proxy.
+pub(super) fn skip_label(labels: Option<&BTreeMap<String, String>>) -> Option<&'static str> {
+    SKIP_LABELS.into_iter().find(|label| labels.is_some_and(|l| l.contains_key(*label)))
+}
+
+fn skip_reason(
+    type_: &str,
+    spec: &core::ServiceSpec,
+    labels: Option<&BTreeMap<String, String>>,
+) -> Option<&'static str> {
+    if type_ == "ExternalName" {
+        return Some("type ExternalName");
+    }
+    let is_headless = spec.cluster_ip.as_deref() == Some("None");
+    is_headless.then_some("headless").or_else(|| skip_label(labels))
+}
+
+/// The families with a cluster IP. A manifest that was never applied has none yet; then the
+/// families that the API server would give it: `ipFamilies`, else IPv4.
+fn families(spec: &core::ServiceSpec) -> Result<Vec<Family>, ObjectError> {
+    let named = spec.ip_families.as_deref().unwrap_or_default();
+    let named = named.iter().enumerate().map(|(i, word)| {
+        Family::from_word(word).ok_or_else(|| {
+            let field = format!("spec.ipFamilies[{i}]");
+            ObjectError::new(field, format!("`{word}` is not IPv4 or IPv6"))
+        })
+    });
+    let named = named.collect::<Result<Vec<_>, _>>()?;
+    let lists = spec.cluster_ips.as_deref().unwrap_or_default();
+    let given = lists.iter().chain(&spec.cluster_ip).filter(|text| !text.is_empty());
+    let mut families: Vec<_> = given.filter_map(|t| words::address(t)).map(Family::of).collect();
+    if families.is_empty() {
+        families = if named.is_empty() { vec![Family::V4] } else { named };
+    }
+    families.sort_unstable();
+    families.dedup();
+    Ok(families)
+}
+
+fn ports(
+    spec: &core::ServiceSpec,
+    type_: &str,
+    unsupported: &mut Vec<String>,
+) -> Result<Vec<ServicePortSpec>, ObjectError> {
+    let ports = spec.ports.as_deref().unwrap_or_default();
+    if ports.is_empty() {
+        return Err(ObjectError::new("spec.ports", "is missing"));
+    }
+    let wants_node_port = match type_ {
+        "ClusterIP" => false,
+        "NodePort" => true,
+        "LoadBalancer" => spec.allocate_load_balancer_node_ports != Some(false),
+        other => {
+            let reason =
+                format!("`{other}` is none of ClusterIP, NodePort, LoadBalancer, ExternalName");
+            return Err(ObjectError::new("spec.type", reason));
+        }
+    };
+    let mut parsed: Vec<ServicePortSpec> = Vec::new();
+    for (i, port) in ports.iter().enumerate() {
+        let name = port.name.as_deref().unwrap_or_default();
+        if name.is_empty() && ports.len() > 1 {
+            let reason = "is missing: a Service with several ports names each";
+            return Err(ObjectError::new(format!("spec.ports[{i}].name"), reason));
+        }
+        if parsed.iter().any(|earlier| *earlier.name == *name) {
+            return Err(ObjectError::new(format!("spec.ports[{i}].name"), "stands twice"));
+        }
+        match service_port(i, port, wants_node_port)? {
+            Some(port) => parsed.push(port),
+            None => unsupported.push(format!("port {} is SCTP: not served", port.port)),
+        }
+    }
+    Ok(parsed)
+}
+
+fn service_port(
+    i: usize,
+    port: &core::ServicePort,
+    wants_node_port: bool,
+) -> Result<Option<ServicePortSpec>, ObjectError> {
+    let field = |name: &str| format!("spec.ports[{i}].{name}");
+    let number = words::port(port.port, &field("port"))?;
+    let node_port = port.node_port.filter(|n| *n != 0);
+    let node_port = node_port.map(|n| words::port(n, &field("nodePort"))).transpose()?;
+    if node_port.is_some() && !wants_node_port {
+        let reason = "is given, but only types NodePort and LoadBalancer may have one";
+        return Err(ObjectError::new(field("nodePort"), reason));
+    }
+    let target = match &port.target_port {
+        None => TargetPort::Number(number),
+        Some(IntOrString::Int(0)) => TargetPort::Number(number),
+        Some(IntOrString::Int(n)) => TargetPort::Number(words::port(*n, &field("targetPort"))?),
+        Some(IntOrString::String(name)) => TargetPort::Name(name.as_str().into()),
+    };
+    let protocol = words::protocol(port.protocol.as_deref(), &field("protocol"))?;
+    Ok(protocol.map(|protocol| ServicePortSpec {
+        name: port.name.as_deref().unwrap_or_default().into(),
+        protocol,
+        port: number,
+        node_port,
+        wants_node_port,
+        target,
+    }))
+}
+
+fn external_policy(spec: &core::ServiceSpec) -> Result<TrafficPolicy, ObjectError> {
+    match spec.external_traffic_policy.as_deref().unwrap_or("Cluster") {
+        "Cluster" | "" => Ok(TrafficPolicy::Cluster),
+        "Local" => Ok(TrafficPolicy::Local),
+        other => {
+            let reason = format!("`{other}` is not Cluster or Local");
+            Err(ObjectError::new("spec.externalTrafficPolicy", reason))
+        }
+    }
+}
+
+/// The VIPs to capture (semantics E11). With source ranges they are left to the kernel: serving
+/// them unguarded would let in whom the ranges keep out (F1).
+fn vips(
+    object: &core::Service,
+    spec: &core::ServiceSpec,
+    unsupported: &mut Vec<String>,
+) -> Vec<IpAddr> {
+    let is_captured = |ingress: &&core::LoadBalancerIngress| {
+        ingress.ip_mode.as_deref().is_none_or(|mode| mode == "VIP")
+    };
+    let status = object.status.as_ref().and_then(|status| status.load_balancer.as_ref());
+    let ingress = status.and_then(|balancer| balancer.ingress.as_deref()).unwrap_or_default();
+    let addresses = ingress.iter().filter(is_captured).filter_map(|i| i.ip.as_deref());
+    let addresses: Vec<_> = addresses.filter_map(words::address).collect();
+    let has_ranges = spec.load_balancer_source_ranges.as_deref().is_some_and(|r| !r.is_empty());
+    if has_ranges && !addresses.is_empty() {
+        unsupported.push("loadBalancerSourceRanges: its VIPs are left to the kernel".to_owned());
+        return Vec::new();
+    }
+    addresses
+}
+
+fn external_addresses(spec: &core::ServiceSpec) -> Result<Vec<IpAddr>, ObjectError> {
+    let texts = spec.external_ips.as_deref().unwrap_or_default();
+    let texts = texts.iter().enumerate().filter(|(_, text)| !text.is_empty());
+    let parse = |(i, text): (usize, &String)| {
+        words::address(text).ok_or_else(|| {
+            let field = format!("spec.externalIPs[{i}]");
+            ObjectError::new(field, format!("`{text}` is not an address"))
+        })
+    };
+    texts.map(parse).collect()
+}
+
+fn affinity(spec: &core::ServiceSpec, unsupported: &mut Vec<String>) -> Result<(), ObjectError> {
+    match spec.session_affinity.as_deref().unwrap_or("None") {
+        "None" | "" => {}
+        "ClientIP" => {
+            unsupported.push("sessionAffinity ClientIP: balanced per flow instead".to_owned());
+        }
+        other => {
+            let reason = format!("`{other}` is not None or ClientIP");
+            return Err(ObjectError::new("spec.sessionAffinity", reason));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn service(spec: &str) -> Result<Service, ObjectError> {
+        let head = "apiVersion: v1\nkind: Service\nmetadata: {name: web}\n";
+        let object: core::Service = serde_saphyr::from_str(&format!("{head}{spec}")).unwrap();
+        Service::try_from(&object)
+    }
+
+    #[test]
+    fn a_manifest_without_cluster_ip_gets_what_the_api_server_would_give() {
+        let web = service("spec: {type: NodePort, ports: [{port: 80}]}").unwrap();
+        assert_eq!(web.families, [Family::V4]);
+        assert_eq!(web.key, ObjectKey::new("default", "web"));
+        assert_eq!(web.ports[0].target, TargetPort::Number(L4Port::new(80)));
+        assert!(web.ports[0].wants_node_port && web.ports[0].node_port.is_none());
+    }
+
+    #[test]
+    fn services_without_fronts_say_why() {
+        let skipped = |spec: &str| service(spec).unwrap().skipped;
+        assert_eq!(skipped("spec: {clusterIP: None, ports: [{port: 80}]}"), Some("headless"));
+        assert_eq!(skipped("spec: {type: ExternalName}"), Some("type ExternalName"));
+        assert_eq!(skipped("spec: {ports: [{port: 80}]}"), None);
+    }
+
+    #[test]
+    fn what_the_api_server_would_refuse_is_refused_by_field() {
+        for (spec, field) in [
+            ("spec: {type: NodePort}", "spec.ports"),
+            ("spec: {type: Nodeport, ports: [{port: 80}]}", "spec.type"),
+            ("spec: {ports: [{port: 80, nodePort: 30080}]}", "spec.ports[0].nodePort"),
+            ("spec: {type: NodePort, ports: [{port: 0}]}", "spec.ports[0].port"),
+            ("spec: {ports: [{port: 80, protocol: tcp}]}", "spec.ports[0].protocol"),
+            ("spec: {ports: [{port: 80, targetPort: 70000}]}", "spec.ports[0].targetPort"),
+            ("spec: {ports: [{port: 80}, {port: 81}]}", "spec.ports[0].name"),
+            ("spec: {ports: [{name: a, port: 80}, {name: a, port: 81}]}", "spec.ports[1].name"),
+            (
+                "spec: {externalTrafficPolicy: local, ports: [{port: 1}]}",
+                "spec.externalTrafficPolicy",
+            ),
+            ("spec: {ipFamilies: [ipv4], ports: [{port: 1}]}", "spec.ipFamilies[0]"),
+            ("spec: {externalIPs: [x], ports: [{port: 1}]}", "spec.externalIPs[0]"),
+            ("spec: {sessionAffinity: Client, ports: [{port: 1}]}", "spec.sessionAffinity"),
+        ] {
+            assert_eq!(service(spec).unwrap_err().field, field, "{spec}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_served_is_told() {
+        let told = service(
+            "spec: {type: LoadBalancer, sessionAffinity: ClientIP, ports: [{port: 9, protocol: \
+             SCTP}], loadBalancerSourceRanges: [10.0.0.0/8]}\n\
+             status: {loadBalancer: {ingress: [{ip: 192.0.2.1}]}}\n",
+        );
+        let told = told.unwrap();
+        assert_eq!(told.unsupported.len(), 3, "{:?}", told.unsupported);
+        assert!(told.load_balancer_addresses.is_empty() && told.ports.is_empty());
+    }
+}

@@ -1,0 +1,17 @@
+//! A mirror of the kernel's links, addresses, routes and neighbours (T12), and the devices that
+//! tidegate makes for itself (T8).
+
+mod decode;
+mod error;
+mod mirror;
+mod resolve;
+mod road;
+mod state;
+
+pub use error::NetlinkError;
+pub use mirror::Mirror;
+pub use resolve::NextHopResolution;
+pub use road::{KernelRoadDevices, ROAD_DEVICE, ROAD_PEER};
+pub use state::{
+    InterfaceAddress, Link, Neighbour, NeighbourState, NetworkState, Route, RouteKind,
+};

@@ -1,0 +1,141 @@
+//! What the kernel said last, as one value.
+
+use ipnet::{Ipv4Net, Ipv6Net};
+use prefix_trie::PrefixMap;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use tidegate_dataplane::types::{IfIndex, MacAddress};
+
+/// The node's network. Cheap to clone: the four tables are shared.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NetworkState {
+    /// Grows by one with every change.
+    pub version: u64,
+    /// The links, by number.
+    pub links: Arc<BTreeMap<IfIndex, Link>>,
+    /// The addresses, in the kernel's order: per interface, primary ones first.
+    pub addresses: Arc<Vec<InterfaceAddress>>,
+    /// The main table.
+    pub routes: Arc<Routes>,
+    /// Neighbours by interface and address.
+    pub neighbours: Arc<BTreeMap<(IfIndex, IpAddr), Neighbour>>,
+}
+
+/// The main table: prefix to routes, the lowest metric first.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Routes {
+    /// IPv4.
+    pub v4: PrefixMap<Ipv4Net, Vec<Route>>,
+    /// IPv6.
+    pub v6: PrefixMap<Ipv6Net, Vec<Route>>,
+}
+
+/// A network interface.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Link {
+    /// The kernel's number.
+    pub index: IfIndex,
+    /// Its name.
+    pub name: Box<str>,
+    /// Its link address; zero where it has none.
+    pub mac: MacAddress,
+    /// Its MTU in bytes.
+    pub mtu_bytes: u32,
+    /// Administratively up and with carrier.
+    pub is_up: bool,
+    /// Speaks Ethernet.
+    pub is_ethernet: bool,
+    /// The loopback device.
+    pub is_loopback: bool,
+    /// The kernel's kind, as `veth` or `bridge`; empty for hardware.
+    pub kind: Box<str>,
+    /// The bridge, bond or VRF that it belongs to.
+    pub master: Option<IfIndex>,
+    /// Receive queues.
+    pub rx_queue_count: u32,
+    /// The device below (VLAN, macvlan) or at the other end (veth), where in this namespace or
+    /// told by number.
+    pub peer: Option<IfIndex>,
+}
+
+/// An address of this node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InterfaceAddress {
+    /// On which interface.
+    pub interface: IfIndex,
+    /// The address.
+    pub address: IpAddr,
+    /// Its prefix length in bits.
+    pub prefix_length: u8,
+    /// Valid beyond this host and link.
+    pub is_global: bool,
+}
+
+/// A route of the main table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Route {
+    /// Lower wins.
+    pub metric: u32,
+    /// What becomes of the packets.
+    pub kind: RouteKind,
+}
+
+/// What becomes of a route's packets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RouteKind {
+    /// They leave by an interface.
+    Via {
+        /// Which.
+        interface: IfIndex,
+        /// The gateway; `None` where the destination is on the link itself.
+        gateway: Option<IpAddr>,
+        /// The source address that the route prefers.
+        source: Option<IpAddr>,
+    },
+    /// Blackhole, unreachable or prohibit: lookup ends here.
+    Refused,
+}
+
+/// A neighbour's entry. Reachable, stale, delay and probe are one to us: the link address is
+/// known, and a change among them is no change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Neighbour {
+    /// Known or not.
+    pub state: NeighbourState,
+    /// The kernel keeps it known by itself (`NTF_EXT_MANAGED`, or permanent).
+    pub is_managed: bool,
+}
+
+/// Whether a neighbour's link address is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NeighbourState {
+    /// This one.
+    Known(MacAddress),
+    /// The kernel has asked and waits.
+    Asking,
+    /// Nobody answered.
+    Failed,
+}
+
+impl NetworkState {
+    /// The link with this name.
+    pub fn link_named(&self, name: &str) -> Option<&Link> {
+        self.links.values().find(|link| &*link.name == name)
+    }
+
+    /// Whether `address` is one of this node's.
+    pub fn is_own(&self, address: IpAddr) -> bool {
+        address.is_loopback() || self.addresses.iter().any(|own| own.address == address)
+    }
+
+    /// The first global address of `family_of`'s family on an interface.
+    pub fn address_on(&self, interface: IfIndex, family_of: IpAddr) -> Option<IpAddr> {
+        let fits = |own: &&InterfaceAddress| {
+            own.interface == interface
+                && own.is_global
+                && own.address.is_ipv4() == family_of.is_ipv4()
+        };
+        self.addresses.iter().find(fits).map(|own| own.address)
+    }
+}

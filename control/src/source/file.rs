@@ -1,0 +1,242 @@
+//! Manifests in files and folders, watched.
+
+use super::error::SourceError;
+use super::manifest;
+use crate::model::ClusterState;
+use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinHandle;
+use tokio::time;
+
+/// How long no event may come before the files are read: an editor's or kubelet's several steps
+/// then count as one. Longer delays every change, shorter reads half-made ones (which are refused
+/// and read again).
+const SETTLE: Duration = Duration::from_millis(20);
+
+/// The files are read this long after the first event at the latest, even if events never stop.
+const SETTLE_MAX: Duration = Duration::from_millis(50);
+
+/// Where a path could not be watched, how long to wait before looking again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Largest file that is read: far above any cluster's state, far below what would fill memory.
+const FILE_BYTES_MAX: u64 = 1 << 30;
+
+/// What the source has to tell.
+#[derive(Debug, Clone)]
+pub enum SourceEvent {
+    /// The state, whenever it differs from the last one told.
+    State(Arc<ClusterState>),
+    /// The manifests are wrong; the last state stays.
+    Refused(SourceError),
+}
+
+/// Reads manifests once.
+///
+/// # Errors
+/// A path cannot be read, or a manifest is wrong: with file, line and reason.
+pub fn load_once(paths: &[PathBuf]) -> Result<ClusterState, SourceError> {
+    let mut placed = Vec::new();
+    for path in paths {
+        for file in files(path)? {
+            placed.extend(manifest::parse(&file, &read(&file)?)?);
+        }
+    }
+    manifest::assemble(placed)
+}
+
+/// The files that `path` means: itself, or what lies in the folder, sorted by name. Hidden ones
+/// are an editor's or kubelet's own business.
+fn files(path: &Path) -> Result<Vec<PathBuf>, SourceError> {
+    let error = |e: io::Error| refused(path, &e);
+    if !fs::metadata(path).map_err(error)?.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let mut files = Vec::new();
+    for entry in fs::read_dir(path).map_err(error)? {
+        let file = entry.map_err(error)?.path();
+        if is_manifest(&file) {
+            files.push(file);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn is_manifest(file: &Path) -> bool {
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    let extension = file.extension().unwrap_or_default();
+    let is_named = ["yaml", "yml", "json"].iter().any(|known| extension == *known);
+    is_named && !name.starts_with('.') && file.is_file()
+}
+
+fn read(file: &Path) -> Result<String, SourceError> {
+    let error = |e: io::Error| refused(file, &e);
+    let size = fs::metadata(file).map_err(error)?.len();
+    if size > FILE_BYTES_MAX {
+        let reason = format!("{size} bytes, at most {FILE_BYTES_MAX} are read");
+        return Err(SourceError { path: file.to_owned(), line: None, reason });
+    }
+    fs::read_to_string(file).map_err(error)
+}
+
+fn refused(path: &Path, error: &io::Error) -> SourceError {
+    SourceError { path: path.to_owned(), line: None, reason: error.to_string() }
+}
+
+/// A running watch over manifests; ends when dropped.
+#[derive(Debug)]
+pub struct FileSource {
+    events: mpsc::Receiver<SourceEvent>,
+    task: JoinHandle<()>,
+}
+
+impl FileSource {
+    /// Starts to watch `paths`, each a file or folder. The first event comes at once. To be called
+    /// inside a tokio runtime.
+    pub fn watch(paths: Vec<PathBuf>) -> Self {
+        // One event waits while the control thread is busy; the task then holds the newest.
+        let (sender, events) = mpsc::channel(1);
+        Self { events, task: tokio::spawn(run(paths, sender)) }
+    }
+
+    /// The next event; `None` only if the watching task ended.
+    pub async fn next(&mut self) -> Option<SourceEvent> {
+        self.events.recv().await
+    }
+}
+
+impl Drop for FileSource {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn run(paths: Vec<PathBuf>, sender: mpsc::Sender<SourceEvent>) {
+    let mut watch = FolderWatch::new();
+    let mut last: Option<Result<Arc<ClusterState>, SourceError>> = None;
+    loop {
+        // Load-bearing: watching before reading. What changes after the read then wakes us.
+        let is_complete = watch.follow(&paths);
+        let result = load(paths.clone()).await;
+        if last.as_ref() != Some(&result) {
+            let event = match &result {
+                Ok(state) => SourceEvent::State(Arc::clone(state)),
+                Err(error) => SourceEvent::Refused(error.clone()),
+            };
+            last = Some(result);
+            if sender.send(event).await.is_err() {
+                return;
+            }
+        }
+        watch.changed(is_complete).await;
+    }
+}
+
+/// Reading is work of many milliseconds where the cluster is large: not on the control thread.
+async fn load(paths: Vec<PathBuf>) -> Result<Arc<ClusterState>, SourceError> {
+    let first = paths.first().cloned().unwrap_or_default();
+    let loaded = tokio::task::spawn_blocking(move || load_once(&paths)).await;
+    let ended = |e: tokio::task::JoinError| SourceError {
+        path: first,
+        line: None,
+        reason: format!("the reading task ended: {e}"),
+    };
+    loaded.map_err(ended)?.map(Arc::new)
+}
+
+/// Watches the folders that the paths lie in: a file that is replaced by rename, or a symbolic
+/// link that is swapped, keeps its folder.
+struct FolderWatch {
+    watcher: Option<RecommendedWatcher>,
+    watched: BTreeSet<PathBuf>,
+    wake: Arc<Notify>,
+}
+
+impl FolderWatch {
+    fn new() -> Self {
+        let wake = Arc::new(Notify::new());
+        let waker = Arc::clone(&wake);
+        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+            if event.is_ok_and(|event| is_change(&event)) {
+                waker.notify_one();
+            }
+        });
+        if let Err(error) = &watcher {
+            tracing::warn!(%error, "cannot watch files; looking once per second instead");
+        }
+        Self { watcher: watcher.ok(), watched: BTreeSet::new(), wake }
+    }
+
+    /// Watches the folders of `paths` anew: one that was replaced is another folder now. Whether
+    /// all of them are watched.
+    fn follow(&mut self, paths: &[PathBuf]) -> bool {
+        let Some(watcher) = &mut self.watcher else { return false };
+        for folder in std::mem::take(&mut self.watched) {
+            if let Err(error) = watcher.unwatch(&folder) {
+                tracing::debug!(%error, "a watched folder is gone");
+            }
+        }
+        let wanted: BTreeSet<PathBuf> = paths.iter().flat_map(|path| folders(path)).collect();
+        let mut is_complete = true;
+        for folder in wanted {
+            match watcher.watch(&folder, RecursiveMode::NonRecursive) {
+                Ok(()) => {
+                    self.watched.insert(folder);
+                }
+                Err(error) => {
+                    tracing::debug!(%error, folder = %folder.display(), "cannot watch");
+                    is_complete = false;
+                }
+            }
+        }
+        is_complete
+    }
+
+    /// Returns once something changed and settled; at the latest after [`RETRY`] if not everything
+    /// is watched.
+    async fn changed(&self, is_complete: bool) {
+        if is_complete {
+            self.wake.notified().await;
+        } else if time::timeout(RETRY, self.wake.notified()).await.is_err() {
+            return;
+        }
+        let deadline = time::Instant::now() + SETTLE_MAX;
+        loop {
+            let quiet = (time::Instant::now() + SETTLE).min(deadline);
+            let more = time::timeout_at(quiet, self.wake.notified()).await;
+            if more.is_err() || time::Instant::now() >= deadline {
+                return;
+            }
+        }
+    }
+}
+
+/// The folders whose change may change what `path` means: its parent, itself where it is a folder,
+/// and the same again for what it really is where it is a symbolic link.
+fn folders(path: &Path) -> Vec<PathBuf> {
+    let parent = |path: &Path| match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => PathBuf::from("."),
+        Some(parent) => parent.to_owned(),
+        None => path.to_owned(),
+    };
+    let mut folders = vec![parent(path)];
+    if path.is_dir() {
+        folders.push(path.to_owned());
+    }
+    if let Ok(real) = path.canonicalize() {
+        folders.push(parent(&real));
+    }
+    folders
+}
+
+/// Reading wakes nobody: our own reads would wake us for ever.
+fn is_change(event: &notify::Event) -> bool {
+    !matches!(event.kind, notify::EventKind::Access(_))
+}

@@ -1,0 +1,8 @@
+//! Where Services come from: files here, the API server in a later release. Both feed the model.
+
+mod error;
+mod file;
+mod manifest;
+
+pub use error::SourceError;
+pub use file::{FileSource, SourceEvent, load_once};
