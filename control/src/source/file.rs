@@ -240,3 +240,106 @@ fn folders(path: &Path) -> Vec<PathBuf> {
 fn is_change(event: &notify::Event) -> bool {
     !matches!(event.kind, notify::EventKind::Access(_))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    fn pod(name: &str) -> String {
+        format!("apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\n")
+    }
+
+    /// The next event, as the names of the pods or the refusal's text.
+    async fn next(source: &mut FileSource) -> String {
+        let event = time::timeout(Duration::from_secs(10), source.next()).await;
+        match event.expect("an event within ten seconds").unwrap() {
+            SourceEvent::State(state) => {
+                let names: Vec<_> = state.pods.keys().map(|key| &*key.name).collect();
+                names.join(" ")
+            }
+            SourceEvent::Refused(error) => error.to_string(),
+        }
+    }
+
+    /// Events until one is `wanted`: a change may be seen half made.
+    async fn wait_until(source: &mut FileSource, wanted: &str) {
+        while next(source).await != wanted {}
+    }
+
+    #[tokio::test]
+    async fn a_folder_is_followed_through_files_that_come_go_and_are_renamed() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str| folder.path().join(name);
+        fs::write(file("a.yaml"), pod("a")).unwrap();
+        fs::write(file("notes.txt"), "not: [yaml").unwrap();
+        let mut source = FileSource::watch(vec![folder.path().to_owned()]);
+        assert_eq!(next(&mut source).await, "a");
+        fs::write(file("b.yml"), pod("b")).unwrap();
+        wait_until(&mut source, "a b").await;
+        fs::write(file(".b.yml.swp"), pod("c")).unwrap();
+        fs::rename(file(".b.yml.swp"), file("b.yml")).unwrap();
+        wait_until(&mut source, "a c").await;
+        fs::remove_file(file("a.yaml")).unwrap();
+        wait_until(&mut source, "c").await;
+    }
+
+    #[tokio::test]
+    async fn a_bad_manifest_is_refused_and_a_mended_one_is_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("web.yaml");
+        fs::write(&file, pod("a")).unwrap();
+        let mut source = FileSource::watch(vec![file.clone()]);
+        assert_eq!(next(&mut source).await, "a");
+        let bad = folder.path().join("bad");
+        fs::write(&bad, "apiVersion: v1\nkind: Pod\nmetadata: {}\n").unwrap();
+        fs::rename(&bad, &file).unwrap();
+        let text = next(&mut source).await;
+        assert!(
+            text.contains("web.yaml:3: Pod without a name: metadata.name is missing"),
+            "{text}"
+        );
+        fs::write(&file, pod("b")).unwrap();
+        wait_until(&mut source, "b").await;
+    }
+
+    #[tokio::test]
+    async fn a_config_maps_swapped_links_are_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        for (version, name) in [("..1", "a"), ("..2", "b")] {
+            fs::create_dir(path(version)).unwrap();
+            fs::write(path(version).join("web.yaml"), pod(name)).unwrap();
+        }
+        symlink("..1", path("..data")).unwrap();
+        symlink("..data/web.yaml", path("web.yaml")).unwrap();
+        let mut source = FileSource::watch(vec![path("web.yaml")]);
+        assert_eq!(next(&mut source).await, "a");
+        symlink("..2", path("..tmp")).unwrap();
+        fs::rename(path("..tmp"), path("..data")).unwrap();
+        wait_until(&mut source, "b").await;
+    }
+
+    #[tokio::test]
+    async fn a_folder_that_comes_later_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let late = folder.path().join("late");
+        let mut source = FileSource::watch(vec![late.clone()]);
+        let text = next(&mut source).await;
+        assert!(text.contains("No such file"), "{text}");
+        fs::create_dir(&late).unwrap();
+        fs::write(late.join("a.yaml"), pod("a")).unwrap();
+        wait_until(&mut source, "a").await;
+    }
+
+    #[test]
+    fn several_paths_are_one_state() {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = ["a", "b"].map(|name| {
+            let path = folder.path().join(format!("{name}.yaml"));
+            fs::write(&path, pod(name)).unwrap();
+            path
+        });
+        assert_eq!(load_once(&paths).unwrap().pods.len(), 2);
+    }
+}

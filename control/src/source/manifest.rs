@@ -1,32 +1,411 @@
 //! From a manifest's text to objects of the model, each with its place.
 
 use super::error::SourceError;
-use crate::model::{ClusterState, Object};
-use std::path::Path;
+use super::locate;
+use crate::model::{ClusterState, EndpointSlice, Node, Object, ObjectError, Pod, Service};
+use k8s_openapi::api::core::v1 as core;
+use k8s_openapi::api::discovery::v1 as discovery;
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess};
+use serde::de::{SeqAccess, Visitor};
+use serde_saphyr::Spanned;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
 
 /// An object and where it stands.
 #[derive(Debug)]
 pub(super) struct Placed {
     object: Object,
+    file: PathBuf,
+    line: u64,
 }
 
-/// The objects of a file.
+/// The objects of a file. Kinds that tidegate does not read are left out.
 ///
 /// # Errors
 /// With line and reason.
 pub(super) fn parse(file: &Path, text: &str) -> Result<Vec<Placed>, SourceError> {
-    let _ = (file, text);
-    Ok(Vec::new())
+    let mut placed = Vec::new();
+    for document in documents(text) {
+        parse_document(file, &document, &mut placed)?;
+    }
+    Ok(placed)
 }
 
-/// The state made of all objects.
+/// The state made of all objects; the last of one name wins, as `kubectl apply` would have it.
 ///
 /// # Errors
 /// Two Services claim one node port.
 pub(super) fn assemble(placed: Vec<Placed>) -> Result<ClusterState, SourceError> {
-    ClusterState::try_new(placed.into_iter().map(|p| p.object)).map_err(|clash| SourceError {
-        path: Path::new("").to_owned(),
-        line: None,
-        reason: clash.to_string(),
+    let mut places: BTreeMap<String, (PathBuf, u64)> = BTreeMap::new();
+    for Placed { object, file, line } in &placed {
+        let title = object.title();
+        if let Some((first, first_line)) = places.insert(title.clone(), (file.clone(), *line)) {
+            let (first, again) = (first.display(), file.display());
+            tracing::warn!("{title} of {again}:{line} replaces that of {first}:{first_line}");
+        }
+    }
+    ClusterState::try_new(placed.into_iter().map(|p| p.object)).map_err(|clash| {
+        let place = |key| places.get(&format!("Service {key}"));
+        let second = place(&clash.second).cloned();
+        let first = place(&clash.first)
+            .map(|(file, line)| format!("; the first is at {}:{line}", file.display()));
+        SourceError {
+            path: second.as_ref().map(|(file, _)| file.clone()).unwrap_or_default(),
+            line: second.map(|(_, line)| line),
+            reason: format!("{clash}{}", first.unwrap_or_default()),
+        }
     })
+}
+
+/// One document of a YAML stream.
+struct Document<'a> {
+    /// Lines before it in the file.
+    lines_before: usize,
+    text: &'a str,
+}
+
+/// A line that starts with `---` starts a document; YAML allows it nowhere else, not even inside
+/// a block of text (YAML 1.2.2 section 9.1.2).
+fn documents(text: &str) -> Vec<Document<'_>> {
+    let mut documents = Vec::new();
+    let (mut start, mut start_line, mut at) = (0, 0, 0);
+    for (number, line) in text.split_inclusive('\n').enumerate() {
+        let is_marker = line
+            .strip_prefix("---")
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with(char::is_whitespace));
+        if is_marker {
+            documents.push(Document { lines_before: start_line, text: &text[start..at] });
+            (start, start_line) = (at, number);
+        }
+        at += line.len();
+    }
+    documents.push(Document { lines_before: start_line, text: &text[start..] });
+    documents.retain(|document| document.text.lines().any(has_content));
+    documents
+}
+
+fn has_content(line: &str) -> bool {
+    let line = line.strip_prefix("---").unwrap_or(line).trim();
+    !line.is_empty() && !line.starts_with('#') && line != "..."
+}
+
+fn parse_document(
+    file: &Path,
+    document: &Document<'_>,
+    placed: &mut Vec<Placed>,
+) -> Result<(), SourceError> {
+    let read = read_document(document.text);
+    // The snippet should show the file's own line numbers: read once more, moved down. Only errors
+    // pay for it.
+    let read =
+        read.or_else(|_moved| read_document(&("\n".repeat(document.lines_before) + document.text)));
+    let entries = read.map_err(|error| SourceError {
+        path: file.to_owned(),
+        line: error.location().map(|location| location.line()),
+        reason: error.to_string(),
+    })?;
+    let before = document.lines_before as u64;
+    for entry in entries {
+        let Entry { item, line, raw } = entry;
+        let object = model(&raw).map_err(|error| {
+            let found = locate::line_of(document.text, item, &error.field);
+            SourceError {
+                path: file.to_owned(),
+                line: Some(before + found.unwrap_or(line)),
+                reason: format!("{}: {error}", raw.title()),
+            }
+        })?;
+        placed.push(Placed { object, file: file.to_owned(), line: before + line });
+    }
+    Ok(())
+}
+
+fn model(raw: &Raw) -> Result<Object, ObjectError> {
+    match raw {
+        Raw::Service(object) => Service::try_from(&**object).map(Object::Service),
+        Raw::EndpointSlice(object) => EndpointSlice::try_from(object).map(Object::EndpointSlice),
+        Raw::Pod(object) => Pod::try_from(&**object).map(Object::Pod),
+        Raw::Node(object) => Node::try_from(&**object).map(Object::Node),
+    }
+}
+
+/// Kubernetes' own form of an object that tidegate reads.
+enum Raw {
+    Service(Box<core::Service>),
+    EndpointSlice(discovery::EndpointSlice),
+    Pod(Box<core::Pod>),
+    Node(Box<core::Node>),
+}
+
+impl Raw {
+    fn title(&self) -> String {
+        let (kind, metadata) = match self {
+            Self::Service(object) => ("Service", &object.metadata),
+            Self::EndpointSlice(object) => ("EndpointSlice", &object.metadata),
+            Self::Pod(object) => ("Pod", &object.metadata),
+            Self::Node(object) => ("Node", &object.metadata),
+        };
+        format!("{kind} {}", metadata.name.as_deref().unwrap_or("without a name"))
+    }
+}
+
+/// An object of a document.
+struct Entry {
+    /// Its place in a List.
+    item: Option<usize>,
+    /// Its first line within the document, from 1.
+    line: u64,
+    raw: Raw,
+}
+
+fn read_document(text: &str) -> Result<Vec<Entry>, serde_saphyr::Error> {
+    let header: Spanned<Header> = serde_saphyr::from_str_with_options(text, locate::options())?;
+    let line = header.referenced.line();
+    let header = header.value;
+    if let Some(items) = &header.items {
+        let stem = header.kind.as_deref().and_then(|kind| kind.strip_suffix("List"));
+        let kinds: Vec<_> = items.iter().map(|item| Kind::of(item, stem)).collect();
+        return with_seed(text, ListSeed(&kinds));
+    }
+    match Kind::of(&header, None) {
+        Kind::Other(kind) => {
+            tracing::debug!(kind, "a kind that tidegate does not read");
+            Ok(Vec::new())
+        }
+        kind => {
+            let raw = with_seed(text, ObjectSeed(&kind))?;
+            Ok(raw.into_iter().map(|(_, raw)| Entry { item: None, line, raw }).collect())
+        }
+    }
+}
+
+fn with_seed<T>(
+    text: &str,
+    seed: impl for<'de> DeserializeSeed<'de, Value = T>,
+) -> Result<T, serde_saphyr::Error> {
+    serde_saphyr::with_deserializer_from_str_with_options(text, locate::options(), |deserializer| {
+        seed.deserialize(deserializer)
+    })
+}
+
+/// What tells a document's kind.
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Header {
+    api_version: Option<String>,
+    kind: Option<String>,
+    items: Option<Vec<Header>>,
+}
+
+/// The kinds that tidegate reads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Kind {
+    Service,
+    EndpointSlice,
+    Pod,
+    Node,
+    Other(String),
+}
+
+impl Kind {
+    /// The kind that a header tells; in a typed list (`ServiceList`) an item may leave its own
+    /// out. Other groups have a Service of their own (Knative): not ours.
+    fn of(header: &Header, stem: Option<&str>) -> Self {
+        let kind = header.kind.as_deref().or(stem).unwrap_or_default();
+        let group = header.api_version.as_deref().and_then(|version| version.split_once('/'));
+        match (kind, group.map(|(group, _)| group)) {
+            ("Service", None) => Self::Service,
+            ("Pod", None) => Self::Pod,
+            ("Node", None) => Self::Node,
+            ("EndpointSlice", None | Some("discovery.k8s.io")) => Self::EndpointSlice,
+            _ => Self::Other(kind.to_owned()),
+        }
+    }
+}
+
+/// Reads one object of a known kind; `None` for a kind that tidegate does not read.
+struct ObjectSeed<'a>(&'a Kind);
+
+impl<'de> DeserializeSeed<'de> for ObjectSeed<'_> {
+    type Value = Option<(u64, Raw)>;
+
+    fn deserialize<D: Deserializer<'de>>(self, input: D) -> Result<Self::Value, D::Error> {
+        fn read<'de, T, D>(input: D, wrap: fn(T) -> Raw) -> Result<Option<(u64, Raw)>, D::Error>
+        where
+            T: Deserialize<'de>,
+            D: Deserializer<'de>,
+        {
+            let object = Spanned::<T>::deserialize(input)?;
+            Ok(Some((object.referenced.line(), wrap(object.value))))
+        }
+        match self.0 {
+            Kind::Service => read(input, |object| Raw::Service(Box::new(object))),
+            Kind::EndpointSlice => read(input, Raw::EndpointSlice),
+            Kind::Pod => read(input, |object| Raw::Pod(Box::new(object))),
+            Kind::Node => read(input, |object| Raw::Node(Box::new(object))),
+            Kind::Other(_) => IgnoredAny::deserialize(input).map(|_| None),
+        }
+    }
+}
+
+/// Reads the items of a List, whose kinds are known from a first pass.
+struct ListSeed<'a>(&'a [Kind]);
+
+impl<'de> DeserializeSeed<'de> for ListSeed<'_> {
+    type Value = Vec<Entry>;
+
+    fn deserialize<D: Deserializer<'de>>(self, input: D) -> Result<Self::Value, D::Error> {
+        input.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for ListSeed<'_> {
+    type Value = Vec<Entry>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a List")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut entries = Vec::new();
+        while let Some(key) = map.next_key::<String>()? {
+            if key == "items" {
+                entries = map.next_value_seed(ItemsSeed(self.0))?;
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(entries)
+    }
+}
+
+struct ItemsSeed<'a>(&'a [Kind]);
+
+impl<'de> DeserializeSeed<'de> for ItemsSeed<'_> {
+    type Value = Vec<Entry>;
+
+    fn deserialize<D: Deserializer<'de>>(self, input: D) -> Result<Self::Value, D::Error> {
+        input.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for ItemsSeed<'_> {
+    type Value = Vec<Entry>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of items")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
+        let mut entries = Vec::new();
+        for (i, kind) in self.0.iter().enumerate() {
+            let item = items.next_element_seed(ObjectSeed(kind))?;
+            let item = item.ok_or_else(|| A::Error::invalid_length(i, &self))?;
+            entries.extend(item.map(|(line, raw)| Entry { item: Some(i), line, raw }));
+        }
+        items.next_element::<IgnoredAny>()?;
+        Ok(entries)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::ObjectKey;
+
+    fn load(text: &str) -> Result<ClusterState, SourceError> {
+        assemble(parse(Path::new("web.yaml"), text)?)
+    }
+
+    const SERVICE: &str = "apiVersion: v1\nkind: Service\nmetadata: {name: web}\nspec:\n  type: \
+                           NodePort\n  ports:\n  - port: 80\n    nodePort: 30080\n";
+
+    #[test]
+    fn documents_comments_and_other_kinds_are_told_apart() {
+        let state = load(&format!(
+            "# comment\n---\n{SERVICE}---\napiVersion: apps/v1\nkind: Deployment\n---\n\
+             apiVersion: serving.knative.dev/v1\nkind: Service\nmetadata: {{name: other}}\n...\n"
+        ));
+        let keys: Vec<_> = state.unwrap().services.into_keys().collect();
+        assert_eq!(keys, [ObjectKey::new("default", "web")]);
+    }
+
+    #[test]
+    fn a_list_of_any_kinds_is_read() {
+        let state = load(
+            "apiVersion: v1\nitems:\n- apiVersion: v1\n  kind: Pod\n  metadata: {name: a}\n\
+             - apiVersion: v1\n  kind: ConfigMap\n  data: {x: y}\n- apiVersion: v1\n  kind: Node\n  \
+             metadata: {name: n}\nkind: List\nmetadata: {resourceVersion: \"\"}\n",
+        );
+        let state = state.unwrap();
+        assert_eq!((state.pods.len(), state.nodes.len()), (1, 1));
+    }
+
+    #[test]
+    fn json_and_typed_lists_are_read() {
+        let state = load(
+            "{\"kind\": \"PodList\", \"apiVersion\": \"v1\", \"items\": [{\"metadata\": \
+             {\"name\": \"a\"}}]}",
+        );
+        assert_eq!(state.unwrap().pods.len(), 1);
+    }
+
+    #[test]
+    fn each_fault_is_told_with_its_line() {
+        let pod = "---\napiVersion: v1\nkind: Pod\nmetadata: {name: a}\n";
+        for (text, line, part) in [
+            (SERVICE.replace("30080", "70000"), 8, "70000 is not a port number"),
+            (SERVICE.replace("port: 80\n", "port: eighty\n"), 7, "eighty"),
+            (SERVICE.replace("NodePort", "Nodeport"), 5, "`Nodeport` is none of"),
+            (SERVICE.replace("  - port: 80", "\t- port: 80"), 7, "tab"),
+            (format!("{pod}{pod}status: {{podIP: x}}\n"), 9, "`x` is not an address"),
+            (format!("{pod}metadata: {{}}\n"), 5, "metadata"),
+            ("kind: Pod\napiVersion: v2\n".into(), 2, "v1"),
+            (format!("{pod}---\nkind: Node\napiVersion: v1\n"), 6, "metadata"),
+        ] {
+            let error = load(&text).unwrap_err();
+            assert_eq!(error.line, Some(line), "{text}\n{error}");
+            assert!(error.to_string().contains(part), "{part} is missing in: {error}");
+            assert!(error.to_string().starts_with(&format!("read web.yaml:{line}: ")), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_fault_inside_a_list_has_its_own_line() {
+        let error = load(
+            "kind: List\napiVersion: v1\nitems:\n- kind: Pod\n  apiVersion: v1\n  metadata: {name: \
+             a}\n- kind: Pod\n  apiVersion: v1\n  metadata: {name: b}\n  status:\n    podIP: 1.2.3\n",
+        );
+        let error = error.unwrap_err();
+        assert_eq!(error.line, Some(11), "{error}");
+        assert!(error.reason.starts_with("Pod b: status.podIP"), "{error}");
+    }
+
+    #[test]
+    fn a_node_port_clash_names_both_services_and_places() {
+        let text = format!("{SERVICE}---\n{}", SERVICE.replace("web", "shop"));
+        let error = load(&text).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "read web.yaml:1: node port 30080/TCP is claimed by Service default/shop and by \
+             Service default/web; the first is at web.yaml:10"
+        );
+    }
+
+    #[test]
+    fn ten_thousand_services_fit_the_parsers_limits() {
+        let one = |i: u32| {
+            let (name, port) = (format!("s{i}"), format!("{}", 1 + i));
+            format!("---\n{}", SERVICE.replace("web", &name).replace("30080", &port))
+        };
+        let text: String = (0..10_000).map(one).collect();
+        assert_eq!(load(&text).unwrap().services.len(), 10_000);
+        let item = |i: u32| {
+            format!("- {{apiVersion: v1, kind: Pod, metadata: {{name: p{i}, labels: {{a: b}}}}}}\n")
+        };
+        let items: String = (0..40_000).map(item).collect();
+        let list = load(&format!("kind: List\napiVersion: v1\nitems:\n{items}"));
+        assert_eq!(list.unwrap().pods.len(), 40_000);
+    }
 }

@@ -2,6 +2,7 @@
 
 mod error;
 mod file;
+mod locate;
 mod manifest;
 
 pub use error::SourceError;
