@@ -44,7 +44,9 @@ int road(struct __sk_buff *skb)
 		return finish(ROAD_REFUSED, TC_ACT_SHOT);
 	/* Where the interface has the generic hook, the frame meets the steering program again,
 	 * which knows it by this source address. Nothing above L2 looks at it. */
-	__builtin_memcpy(mac, (const void *)config.road_mac, sizeof(mac));
+#pragma unroll
+	for (int byte = 0; byte < ETH_ALEN; byte++)
+		mac[byte] = config.road_mac[byte]; /* volatile: memcpy would copy the zeros above */
 	if (bpf_skb_store_bytes(skb, ETH_ALEN, mac, sizeof(mac), 0))
 		return finish(ROAD_REFUSED, TC_ACT_SHOT);
 	return finish(ROAD_RETURNED, bpf_redirect(trailer.ifindex, BPF_F_INGRESS));

@@ -7,4 +7,5 @@ pub mod layout;
 pub mod maps;
 mod object;
 pub mod program;
+pub mod road;
 pub mod sleep;
