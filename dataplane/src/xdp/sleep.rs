@@ -147,7 +147,7 @@ impl Waker {
         // Release: what was put there before is seen by whoever swaps the state next.
         if self.0.state.swap(POKED, Ordering::AcqRel) == ASLEEP {
             // Fails only where the counter is full, which means that it rings already.
-            let _ = (&self.0.event).write(&1_u64.to_ne_bytes()).is_ok();
+            drop((&self.0.event).write(&1_u64.to_ne_bytes()));
         }
     }
 }
@@ -179,7 +179,7 @@ impl Bell {
         if self.state.swap(AWAKE, Ordering::AcqRel) == POKED {
             // Nothing there yet if the poker is between its swap and its write: then the next sleep
             // ends at once, for no reason.
-            let _ = (&self.event).read(&mut [0; 8]).is_ok();
+            drop((&self.event).read(&mut [0; 8]));
         }
     }
 }

@@ -14,6 +14,7 @@ use std::io;
 use std::os::fd::RawFd;
 
 /// Room for every request at once, so that a wait never has to submit twice.
+#[expect(clippy::cast_possible_truncation, reason = "a few hundred")]
 const ENTRIES: u32 = WATCHES_MAX as u32;
 
 /// A request to cancel bears this; requests to poll bear their place in `slots`.
