@@ -91,39 +91,44 @@ fn attach_as(
 
 fn explain(program: BorrowedFd<'_>, interface: IfIndex, mode: Mode, errno: i32) -> EngineError {
     let what = format!("attach XDP to {} in {mode} mode", name(interface));
-    let words = drivers_words(program, interface, mode);
-    let mut error = refused(what, errno, words.as_deref());
+    let mut error = match ask_by_netlink(program, interface, mode) {
+        Some((errno, words)) => refused(what, errno, words.as_deref()),
+        None => refused(what, errno, None),
+    };
     if error.errno == libc::EBUSY || error.errno == libc::EEXIST {
+        let name = name(interface);
         error.fix = attached_program(interface).map(|program| {
-            format!(
-                "{program} is attached; ours needs the hook (ip link set {} xdp off)",
-                name(interface)
-            )
+            format!("{program} is attached; ours needs the hook (ip link set {name} xdp off)")
         });
     }
     error
 }
 
-/// Why a driver refuses a program comes by netlink only, never with a link. So ask again there: the
-/// same refusal is expected. Should it be granted now, it is undone: a program attached by netlink
-/// would outlive us.
-fn drivers_words(program: BorrowedFd<'_>, interface: IfIndex, mode: Mode) -> Option<String> {
+/// Why a driver refuses a program comes by netlink only, never with a link. So ask again there: a
+/// refusal is expected, and returned as errno and words. Should it be granted now, it is undone: a
+/// program attached by netlink would outlive us.
+fn ask_by_netlink(
+    program: BorrowedFd<'_>,
+    interface: IfIndex,
+    mode: Mode,
+) -> Option<(i32, Option<String>)> {
     let (index, fd) = (interface.0.cast_signed(), program.as_raw_fd());
     let flags = mode.flag() | sys::XDP_FLAGS_UPDATE_IF_NOEXIST;
     let (result, heard) = listen(|| {
         // SAFETY: no options; both numbers are checked by the kernel.
         unsafe { sys::bpf_xdp_attach(index, fd, flags, ptr::null()) }
     });
-    if result == 0 {
-        let options = sys::bpf_xdp_attach_opts {
-            sz: size_of::<sys::bpf_xdp_attach_opts>() as sys::size_t,
-            old_prog_fd: fd,
-            ..Default::default()
-        };
-        // SAFETY: `options` outlives the call. Detaches our program only (`old_prog_fd`).
-        let _ = unsafe { sys::bpf_xdp_detach(index, mode.flag(), &raw const options) };
+    if result < 0 {
+        return Some((result, netlink_message(&heard).map(str::to_owned)));
     }
-    netlink_message(&heard).map(str::to_owned)
+    let options = sys::bpf_xdp_attach_opts {
+        sz: size_of::<sys::bpf_xdp_attach_opts>() as sys::size_t,
+        old_prog_fd: fd,
+        ..Default::default()
+    };
+    // SAFETY: `options` outlives the call. Detaches our program only (`old_prog_fd`).
+    let _ = unsafe { sys::bpf_xdp_detach(index, mode.flag(), &raw const options) };
+    None
 }
 
 /// What is on the hook now.
