@@ -25,6 +25,12 @@ pub(crate) fn run(command: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// Sets an interface up, without the IPv6 chatter that would count as packets.
+pub(crate) fn set_up(name: &str) {
+    run(&format!("ip link set dev {name} addrgenmode none"));
+    run(&format!("ip link set dev {name} up"));
+}
+
 /// The number of an interface of this thread's namespace.
 pub(crate) fn index_of(name: &str) -> IfIndex {
     let line = run(&format!("ip -o link show dev {name}"));

@@ -1,7 +1,7 @@
 //! The road back: a packet that a worker gives back reaches the sockets of this host.
 
 use crate::frames::{CLIENT_MAC, ETHERNET_BYTES, IP_BYTES, OUR_MAC, ROAD_MAC};
-use crate::net::{Host, PATIENCE, enter_new_namespace, index_of, now, run, wait_until};
+use crate::net::{Host, PATIENCE, enter_new_namespace, index_of, now, run, set_up, wait_until};
 use crate::port::Port;
 use crate::rig::{CONFIG, SLOT, WORKER, XSK_INDEX, front_key};
 use std::io::{Read, Write};
@@ -80,14 +80,14 @@ fn add_interfaces(client: &Host) {
          netns {namespace}"
     ));
     run("ip addr add 10.99.0.1/24 dev eth0");
-    run("ip link set eth0 up");
+    set_up("eth0");
     // The trailer needs its room.
     run("ip link add tidegate0 mtu 1600 type veth peer name tidegate1 mtu 1600");
-    run("ip link set tidegate0 up");
-    run("ip link set tidegate1 up");
+    set_up("tidegate0");
+    set_up("tidegate1");
     client.call(|| {
         run("ip addr add 10.99.0.2/24 dev client");
-        run("ip link set client up");
+        set_up("client");
     });
 }
 

@@ -1,7 +1,7 @@
 //! The worker's sleep on real AF_XDP sockets, by both backends.
 
 use crate::frames::{OUR_MAC, Segment, tcp};
-use crate::net::{enter_new_namespace, index_of, now, run};
+use crate::net::{enter_new_namespace, index_of, now, run, set_up};
 use crate::port::Port;
 use crate::rig::{CONFIG, SLOT, WORKER, XSK_INDEX, client, front, front_key};
 use std::thread;
@@ -27,8 +27,8 @@ fn a_packet_wakes_and_an_unwatched_socket_frees_its_queue() {
     on_both(|mut sleeper| {
         enter_new_namespace();
         run(&format!("ip link add eth0 address {} type veth peer name eth1", MacAddress(OUR_MAC)));
-        run("ip link set eth0 up");
-        run("ip link set eth1 up");
+        set_up("eth0");
+        set_up("eth1");
         let steering = Steering::load(&CONFIG).unwrap();
         let eth0 = index_of("eth0");
         let _attached = steering.attach(eth0, AttachMode::Native).unwrap();
