@@ -1,26 +1,56 @@
 //! The compiler: keeps the numbers that must stay stable between compilations.
 
 use super::compiled::{Attached, Compiled};
+use super::fronts::{self, SERVED_FAMILIES};
+use super::ids::Ids;
+use super::interfaces::{self, Slots};
+use super::next_hops::{NextHops, World};
+use super::port::{Decision, PortPlan};
+use super::share::{self, Retired};
+use super::tables::Tables;
+use super::{ServiceReport, report};
 use crate::config::Config;
-use crate::model::ClusterState;
+use crate::model::{ClusterState, EndpointIndex, Family};
 use crate::netlink::NetworkState;
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::Arc;
-use tidegate_dataplane::snapshot::Snapshot;
+use tidegate_dataplane::snapshot::{
+    Front, FrontKey, FrontKind, FrontState, Interface, Selection, Snapshot,
+};
+use tidegate_dataplane::types::{IfIndex, IpAddress};
 
 /// Compiles states into snapshots. One per process: it keeps the numbers of services, backends,
 /// next hops and interfaces.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Compiler {
     node_name: Arc<str>,
+    ids: Ids,
+    next_hops: NextHops,
+    slots: Slots,
+    tables: Tables,
+    interfaces: Arc<Vec<Option<Interface>>>,
+    retired: Retired,
+    last: Snapshot,
 }
 
 impl Compiler {
     /// A compiler for the node of this name.
     pub fn new(node_name: &str) -> Self {
-        Self { node_name: node_name.into() }
+        Self {
+            node_name: node_name.into(),
+            ids: Ids::default(),
+            next_hops: NextHops::default(),
+            slots: Slots::default(),
+            tables: Tables::default(),
+            interfaces: Arc::default(),
+            retired: Retired::default(),
+            last: Snapshot::default(),
+        }
     }
 
-    /// The snapshot for this state of the world.
+    /// The snapshot for this state of the world. What did not change since the last call is shared
+    /// with its snapshot.
     pub fn compile(
         &mut self,
         cluster: &ClusterState,
@@ -28,13 +58,115 @@ impl Compiler {
         attached: &Attached,
         config: &Config,
     ) -> Compiled {
-        let _ = (cluster, network, attached, config, &self.node_name);
-        Compiled {
-            snapshot: Snapshot::default(),
-            wanted: Vec::new(),
-            probes: Vec::new(),
-            report: Vec::new(),
-            warnings: Vec::new(),
+        self.ids.begin();
+        self.tables.begin();
+        let plans = self.plans(cluster);
+        let world = World::new(network, attached, &config.interfaces);
+        let probes = self.resolve(&plans, &world);
+        let mut warnings = Vec::new();
+        let egress = self.egress(&plans, &world);
+        let wanted = interfaces::wanted(
+            &mut self.slots,
+            network,
+            config,
+            (&egress, attached),
+            &mut warnings,
+        );
+        let addresses = fronts::node_addresses(&self.node_name, cluster, network, config);
+        if addresses.is_empty() {
+            warnings.push("no node address is allowed by nodePortAddresses".to_owned());
         }
+        self.interfaces = share::value(&self.interfaces, interfaces::table(attached, network));
+        let (snapshot, report) = self.assemble(&plans, &addresses, config);
+        self.last = snapshot.clone();
+        Compiled { snapshot, wanted, probes, report, warnings }
+    }
+
+    /// Every port of every Service with its endpoints, sorted by namespace, name and port.
+    fn plans<'a>(&mut self, cluster: &'a ClusterState) -> Vec<PortPlan<'a>> {
+        let node_name = Arc::clone(&self.node_name);
+        let index = EndpointIndex::new(cluster, &node_name);
+        let mut plans = Vec::new();
+        let fronted = cluster.services.values().filter(|service| service.skipped.is_none());
+        for service in fronted {
+            for port in &service.ports {
+                let mut endpoints = index.endpoints(service, port);
+                endpoints.retain(|e| SERVED_FAMILIES.contains(&Family::of(e.address)));
+                let numbers = (&mut self.ids, &mut self.next_hops);
+                plans.push(PortPlan::new(service, port, endpoints, numbers));
+            }
+        }
+        plans
+    }
+
+    fn resolve(&mut self, plans: &[PortPlan<'_>], world: &World<'_>) -> Vec<(IfIndex, IpAddr)> {
+        let used: BTreeSet<IpAddress> =
+            plans.iter().flat_map(PortPlan::serving_addresses).collect();
+        let mut probes = BTreeSet::new();
+        self.next_hops.resolve(world, &used, &mut probes);
+        probes.into_iter().collect()
+    }
+
+    /// The interfaces that flows may leave by; not those that are for clients alone.
+    fn egress(&self, plans: &[PortPlan<'_>], world: &World<'_>) -> BTreeSet<IfIndex> {
+        let addresses = plans.iter().flat_map(PortPlan::serving_addresses);
+        let interfaces = addresses.filter_map(|address| self.next_hops.interface(address));
+        interfaces.filter(|interface| world.is_for_backends(*interface)).collect()
+    }
+
+    fn assemble(
+        &mut self,
+        plans: &[PortPlan<'_>],
+        addresses: &BTreeSet<IpAddr>,
+        config: &Config,
+    ) -> (Snapshot, Vec<ServiceReport>) {
+        let mut next = Snapshot {
+            next_hops: self.next_hops.table(),
+            interfaces: Arc::clone(&self.interfaces),
+            ..Snapshot::default()
+        };
+        let mut reports = Vec::with_capacity(plans.len());
+        for plan in plans {
+            let decision = plan.decide(&self.next_hops, &mut self.tables, &config.load_balancer);
+            let keys = fronts::fronts(plan.service, plan.port, addresses);
+            let (owned, lost) = self.publish(plan, &decision, keys, &mut next);
+            let mut report = report::report(plan, &decision, owned, &self.next_hops);
+            report.warnings.extend(lost.iter().map(|key| {
+                format!("{}:{}/{} belongs to another Service", key.address, key.port, key.protocol)
+            }));
+            reports.push(report);
+        }
+        self.retired.carry(&self.last, &mut next);
+        (next, reports)
+    }
+
+    /// Adds the plan's service port and fronts to `next`. Gives the fronts that are its own, and
+    /// those that another Service, earlier by name, has already (semantics E17).
+    fn publish(
+        &self,
+        plan: &PortPlan<'_>,
+        decision: &Decision,
+        keys: Vec<(FrontKey, FrontKind)>,
+        next: &mut Snapshot,
+    ) -> (Vec<FrontKey>, Vec<FrontKey>) {
+        let service = share::service(&self.last, plan.service_port());
+        next.services.insert(plan.id, Arc::clone(&service));
+        let old = keys.iter().find_map(|(key, _)| self.last.fronts.get(key));
+        let old: Option<&Selection> = old.map(|front| &front.outside);
+        let outside = share::selection(old, decision.selection.clone());
+        let (mut owned, mut lost) = (Vec::new(), Vec::new());
+        for (key, kind) in keys {
+            if let Some(earlier) = next.fronts.get(&key) {
+                if earlier.service.id != plan.id {
+                    lost.push(key);
+                }
+                continue;
+            }
+            let (service, outside) = (Arc::clone(&service), outside.clone());
+            let front = Front { key, kind, state: FrontState::Active, service, outside };
+            next.fronts.insert(key, share::front(&self.last, front));
+            owned.push(key);
+        }
+        (owned, lost)
     }
 }

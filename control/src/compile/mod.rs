@@ -2,6 +2,19 @@
 
 mod compiled;
 mod compiler;
+mod fronts;
+mod ids;
+mod interfaces;
+mod next_hops;
+mod port;
+mod report;
+mod share;
+mod tables;
+
+#[cfg(test)]
+mod dump;
+#[cfg(test)]
+mod scenarios;
 
 pub use compiled::{
     Attached, BackendReport, BackendState, Compiled, SelectionKind, ServiceReport, WantedInterface,

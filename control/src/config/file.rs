@@ -8,6 +8,7 @@ use super::scalars::{HumanDuration, SampleRate, SourcePorts, TableSize};
 use super::{ConfigError, check};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_saphyr::UserMessageFormatter;
 use std::fs;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
@@ -90,8 +91,10 @@ impl Config {
     /// [`ConfigError::Parse`] or [`ConfigError::Invalid`].
     pub fn from_text(text: &str, path: &Path) -> Result<Self, ConfigError> {
         let path = || path.to_owned();
-        let config: Self = serde_saphyr::from_str(text)
-            .map_err(|e| ConfigError::Parse { path: path(), text: e.to_string() })?;
+        let config: Self = serde_saphyr::from_str(text).map_err(|e| ConfigError::Parse {
+            path: path(),
+            text: e.render_with_formatter(&UserMessageFormatter),
+        })?;
         let problems = check::problems(&config);
         if problems.is_empty() {
             return Ok(config);

@@ -20,4 +20,5 @@ pub use file::{
 pub use host::node_name;
 pub use interfaces::{InterfaceConfig, Role, interface_config};
 pub use node_port_addresses::NodePortAddress;
+pub(crate) use node_port_addresses::networks_allow;
 pub use scalars::{HumanDuration, SampleRate, SourcePorts, TableSize};

@@ -6,7 +6,6 @@ use tidegate_dataplane::types::L4Port;
 
 /// What an endpoint can do (semantics B9).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-#[expect(clippy::struct_excessive_bools, reason = "Kubernetes' own three conditions")]
 pub struct Condition {
     /// Takes new flows.
     pub is_ready: bool,

@@ -203,8 +203,7 @@ fn service_port(
         return Err(ObjectError::new(field("nodePort"), reason));
     }
     let target = match &port.target_port {
-        None => TargetPort::Number(number),
-        Some(IntOrString::Int(0)) => TargetPort::Number(number),
+        None | Some(IntOrString::Int(0)) => TargetPort::Number(number),
         Some(IntOrString::Int(n)) => TargetPort::Number(words::port(*n, &field("targetPort"))?),
         Some(IntOrString::String(name)) => TargetPort::Name(name.as_str().into()),
     };
@@ -282,10 +281,13 @@ fn affinity(spec: &core::ServiceSpec, unsupported: &mut Vec<String>) -> Result<(
 mod tests {
     use super::*;
 
-    fn service(spec: &str) -> Result<Service, ObjectError> {
+    fn object(spec: &str) -> core::Service {
         let head = "apiVersion: v1\nkind: Service\nmetadata: {name: web}\n";
-        let object: core::Service = serde_saphyr::from_str(&format!("{head}{spec}")).unwrap();
-        Service::try_from(&object)
+        serde_saphyr::from_str(&format!("{head}{spec}")).unwrap()
+    }
+
+    fn service(spec: &str) -> Result<Service, ObjectError> {
+        Service::try_from(&object(spec))
     }
 
     #[test]

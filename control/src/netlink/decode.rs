@@ -24,6 +24,7 @@ pub(super) fn link(message: &LinkMessage) -> Link {
         name: "".into(),
         mac: MacAddress::default(),
         mtu_bytes: 0,
+        is_admin_up: flags.contains(LinkFlags::Up),
         // LowerUp is carrier: the kernel's own fib ignores a link without it.
         is_up: flags.contains(LinkFlags::Up) && flags.contains(LinkFlags::LowerUp),
         is_ethernet: message.header.link_layer_type == LinkLayerType::Ether,
@@ -81,7 +82,7 @@ pub(super) fn address(message: &AddressMessage) -> Option<InterfaceAddress> {
 /// The main table's routes by prefix, the lowest metric first.
 pub(super) fn routes(messages: &[RouteMessage]) -> Routes {
     let mut routes = Routes::default();
-    for (net, route) in messages.iter().flat_map(|message| route(message)) {
+    for (net, route) in messages.iter().flat_map(route) {
         match net {
             IpNet::V4(net) => routes.v4.entry(net).or_default().push(route),
             IpNet::V6(net) => routes.v6.entry(net).or_default().push(route),

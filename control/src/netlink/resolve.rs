@@ -39,7 +39,7 @@ impl NetworkState {
             None | Some(RouteKind::Refused) => NextHopResolution::NoRoute,
             Some(RouteKind::Via { interface, gateway, source }) => {
                 let neighbour = gateway.unwrap_or(address);
-                let entry = self.neighbours.get(&(*interface, neighbour));
+                let entry = self.neighbours.get(&(*interface, neighbour)).copied();
                 NextHopResolution::Via {
                     interface: *interface,
                     neighbour,
@@ -80,7 +80,7 @@ impl NetworkState {
     }
 }
 
-fn known(neighbour: &Neighbour) -> Option<MacAddress> {
+fn known(neighbour: Neighbour) -> Option<MacAddress> {
     match neighbour.state {
         NeighbourState::Known(mac) => Some(mac),
         NeighbourState::Asking | NeighbourState::Failed => None,

@@ -33,6 +33,7 @@ pub struct Routes {
 
 /// A network interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "the kernel's own flags, not states of ours")]
 pub struct Link {
     /// The kernel's number.
     pub index: IfIndex,
@@ -42,7 +43,9 @@ pub struct Link {
     pub mac: MacAddress,
     /// Its MTU in bytes.
     pub mtu_bytes: u32,
-    /// Administratively up and with carrier.
+    /// Set up by the administrator; a link may be up without carrier.
+    pub is_admin_up: bool,
+    /// Up and with carrier.
     pub is_up: bool,
     /// Speaks Ethernet.
     pub is_ethernet: bool,

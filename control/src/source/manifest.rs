@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::discovery::v1 as discovery;
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess};
 use serde::de::{SeqAccess, Visitor};
-use serde_saphyr::Spanned;
+use serde_saphyr::{Spanned, UserMessageFormatter};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -103,7 +103,7 @@ fn parse_document(
     let entries = read.map_err(|error| SourceError {
         path: file.to_owned(),
         line: error.location().map(|location| location.line()),
-        reason: error.to_string(),
+        reason: error.render_with_formatter(&UserMessageFormatter),
     })?;
     let before = document.lines_before as u64;
     for entry in entries {
@@ -124,7 +124,7 @@ fn parse_document(
 fn model(raw: &Raw) -> Result<Object, ObjectError> {
     match raw {
         Raw::Service(object) => Service::try_from(&**object).map(Object::Service),
-        Raw::EndpointSlice(object) => EndpointSlice::try_from(object).map(Object::EndpointSlice),
+        Raw::EndpointSlice(object) => EndpointSlice::try_from(&**object).map(Object::EndpointSlice),
         Raw::Pod(object) => Pod::try_from(&**object).map(Object::Pod),
         Raw::Node(object) => Node::try_from(&**object).map(Object::Node),
     }
@@ -133,7 +133,7 @@ fn model(raw: &Raw) -> Result<Object, ObjectError> {
 /// Kubernetes' own form of an object that tidegate reads.
 enum Raw {
     Service(Box<core::Service>),
-    EndpointSlice(discovery::EndpointSlice),
+    EndpointSlice(Box<discovery::EndpointSlice>),
     Pod(Box<core::Pod>),
     Node(Box<core::Node>),
 }
@@ -241,7 +241,7 @@ impl<'de> DeserializeSeed<'de> for ObjectSeed<'_> {
         }
         match self.0 {
             Kind::Service => read(input, |object| Raw::Service(Box::new(object))),
-            Kind::EndpointSlice => read(input, Raw::EndpointSlice),
+            Kind::EndpointSlice => read(input, |object| Raw::EndpointSlice(Box::new(object))),
             Kind::Pod => read(input, |object| Raw::Pod(Box::new(object))),
             Kind::Node => read(input, |object| Raw::Node(Box::new(object))),
             Kind::Other(_) => IgnoredAny::deserialize(input).map(|_| None),

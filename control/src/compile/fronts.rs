@@ -1,0 +1,81 @@
+//! The addresses that clients dial (semantics I1-I4, E8, E11-E13).
+
+use crate::config::{Config, InterfaceConfig, NodePortAddress, networks_allow};
+use crate::model::{ClusterState, Family, Service, ServicePortSpec};
+use crate::netlink::{InterfaceAddress, NetworkState, ROAD_DEVICE, ROAD_PEER};
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use tidegate_dataplane::snapshot::{FrontKey, FrontKind};
+
+/// The families that the packet path serves in this release.
+pub(super) const SERVED_FAMILIES: [Family; 1] = [Family::V4];
+
+/// The node's addresses that `nodePortAddresses` lets serve node ports, sorted.
+pub(super) fn node_addresses(
+    node_name: &str,
+    cluster: &ClusterState,
+    network: &NetworkState,
+    config: &Config,
+) -> BTreeSet<IpAddr> {
+    let own = own_addresses(network, &config.interfaces);
+    let node = cluster.nodes.get(node_name);
+    let told: Vec<IpAddr> = node.iter().flat_map(|n| &n.addresses).map(|(_, a)| *a).collect();
+    let primary_of = if told.is_empty() { &own } else { &told };
+    let entries = &config.node_port_addresses;
+    let mut chosen = BTreeSet::new();
+    for entry in entries {
+        match entry {
+            NodePortAddress::All => chosen.extend(&own),
+            NodePortAddress::Primary => chosen.extend(first_of_each_family(primary_of)),
+            NodePortAddress::Network(_) => {
+                let known = own.iter().chain(&told).copied();
+                chosen.extend(known.filter(|address| networks_allow(entries, *address)));
+            }
+        }
+    }
+    chosen
+}
+
+/// This node's global addresses, those of interfaces named earlier in the configuration first.
+fn own_addresses(network: &NetworkState, interfaces: &[InterfaceConfig]) -> Vec<IpAddr> {
+    let rank = |own: &InterfaceAddress| {
+        let link = network.links.get(&own.interface)?;
+        let is_ours = [ROAD_DEVICE, ROAD_PEER].contains(&&*link.name);
+        let place = interfaces.iter().position(|e| !e.is_exclusion() && e.matches(&link.name));
+        (!link.is_loopback && !is_ours).then_some(place.unwrap_or(usize::MAX))
+    };
+    let global = network.addresses.iter().filter(|own| own.is_global);
+    let mut ranked: Vec<_> = global.filter_map(|own| Some((rank(own)?, own.address))).collect();
+    ranked.sort_by_key(|(rank, _)| *rank);
+    ranked.into_iter().map(|(_, address)| address).collect()
+}
+
+fn first_of_each_family(addresses: &[IpAddr]) -> impl Iterator<Item = IpAddr> {
+    let first = |family| addresses.iter().find(|a| Family::of(**a) == family).copied();
+    [first(Family::V4), first(Family::V6)].into_iter().flatten()
+}
+
+/// The fronts of one service port; VIPs and external IPs before node ports (semantics E9). Only
+/// of families that the Service has a cluster IP of (A5) and the packet path serves.
+pub(super) fn fronts(
+    service: &Service,
+    port: &ServicePortSpec,
+    node_addresses: &BTreeSet<IpAddr>,
+) -> Vec<(FrontKey, FrontKind)> {
+    let vips = service.load_balancer_addresses.iter();
+    let vips = vips.map(|address| (address, port.port, FrontKind::LoadBalancer));
+    let external = service.external_addresses.iter();
+    let external = external.map(|address| (address, port.port, FrontKind::ExternalIp));
+    let node = node_addresses.iter();
+    let node = node.filter_map(|address| Some((address, port.node_port?, FrontKind::NodePort)));
+    let is_served = |address: IpAddr| {
+        let family = Family::of(address);
+        SERVED_FAMILIES.contains(&family) && service.families.contains(&family)
+    };
+    let all = vips.chain(external).chain(node).filter(|(address, ..)| is_served(**address));
+    all.map(|(address, port_number, kind)| {
+        let address = (*address).into();
+        (FrontKey { address, port: port_number, protocol: port.protocol }, kind)
+    })
+    .collect()
+}

@@ -1,0 +1,182 @@
+//! Which interfaces are to be attached, and their slots (T7).
+
+use super::compiled::{Attached, WantedInterface};
+use crate::config::{Config, InterfaceConfig, Queues, Role, interface_config};
+use crate::netlink::{Link, NetworkState, ROAD_DEVICE, ROAD_PEER};
+use std::collections::{BTreeMap, BTreeSet};
+use tidegate_dataplane::engine::AttachRequest;
+use tidegate_dataplane::snapshot::Interface;
+use tidegate_dataplane::types::{INTERFACES_MAX, IfIndex, InterfaceSlot};
+
+/// Gives interfaces their slots. A slot that becomes free is given again as late as possible, so
+/// that packets and counters of the old interface are not taken for the new one's.
+#[derive(Debug, Default)]
+pub(super) struct Slots {
+    by_interface: BTreeMap<IfIndex, InterfaceSlot>,
+    last: u16,
+}
+
+impl Slots {
+    /// Frees the slots of interfaces that are neither in `wanted` nor attached.
+    fn free_all_but(&mut self, wanted: &BTreeSet<IfIndex>, attached: &Attached) {
+        self.by_interface
+            .retain(|index, slot| wanted.contains(index) || attached.get(slot) == Some(index));
+    }
+
+    /// The slot of an interface, 1 to 255; `None` when all are given.
+    fn slot(&mut self, interface: IfIndex) -> Option<InterfaceSlot> {
+        if let Some(slot) = self.by_interface.get(&interface) {
+            return Some(*slot);
+        }
+        let count = u16::try_from(INTERFACES_MAX).ok()? - 1;
+        let taken: BTreeSet<_> = self.by_interface.values().copied().collect();
+        let mut candidates = (0..count).map(|i| (self.last + i) % count + 1).map(InterfaceSlot);
+        let slot = candidates.find(|slot| !taken.contains(slot))?;
+        self.last = slot.0;
+        self.by_interface.insert(interface, slot);
+        Some(slot)
+    }
+}
+
+/// The interfaces to be attached, by slot. Exact names always; a glob of role `backend` only where
+/// a backend in use is behind it: `egress` holds those.
+pub(super) fn wanted(
+    slots: &mut Slots,
+    network: &NetworkState,
+    config: &Config,
+    (egress, attached): (&BTreeSet<IfIndex>, &Attached),
+    warnings: &mut Vec<String>,
+) -> Vec<WantedInterface> {
+    missing(network, config, warnings);
+    let mut chosen = Vec::new();
+    for link in network.links.values() {
+        let Some(entry) = interface_config(&config.interfaces, &link.name) else { continue };
+        let is_needed =
+            entry.is_exact() || entry.role != Role::Backend || egress.contains(&link.index);
+        match obstacle(link) {
+            None if is_needed => chosen.push((link, entry)),
+            Some(obstacle) if entry.is_exact() => warnings.push(obstacle),
+            _ => {}
+        }
+    }
+    let indexes = chosen.iter().map(|(link, _)| link.index).collect();
+    slots.free_all_but(&indexes, attached);
+    let mut wanted = Vec::new();
+    for (link, entry) in chosen {
+        match slots.slot(link.index) {
+            Some(slot) => wanted.extend(request(slot, link, entry, warnings)),
+            None => warnings.push(format!(
+                "interface {} not attached: all {} slots are taken",
+                link.name,
+                INTERFACES_MAX - 1
+            )),
+        }
+    }
+    wanted.sort_by_key(|wanted| wanted.request.slot);
+    wanted
+}
+
+fn missing(network: &NetworkState, config: &Config, warnings: &mut Vec<String>) {
+    for entry in config.interfaces.iter().filter(|entry| entry.is_exact()) {
+        if network.link_named(&entry.name).is_none() {
+            warnings.push(format!("interface {} not found", entry.name));
+        }
+    }
+}
+
+/// Why a link can never be attached; told for exact names, a glob just does not mean it.
+pub(super) fn obstacle(link: &Link) -> Option<String> {
+    let name = &link.name;
+    if link.is_loopback || [ROAD_DEVICE, ROAD_PEER].contains(&&**name) {
+        return Some(format!("interface {name} is not for clients or backends"));
+    }
+    if &*link.kind == "bridge" {
+        // Generic XDP on a bridge sees frames of up to 64 KiB (T9).
+        return Some(format!("interface {name} is a bridge: not served in this release"));
+    }
+    if !link.is_ethernet {
+        return Some(format!("interface {name} is not Ethernet: not served in this release"));
+    }
+    (!link.is_admin_up).then(|| format!("interface {name} is down"))
+}
+
+fn request(
+    slot: InterfaceSlot,
+    link: &Link,
+    entry: &InterfaceConfig,
+    warnings: &mut Vec<String>,
+) -> Option<WantedInterface> {
+    let count = link.rx_queue_count;
+    let queues: Vec<u32> = match &entry.queues {
+        Queues::All => (0..count).collect(),
+        Queues::List(list) => list.numbers().iter().copied().filter(|q| *q < count).collect(),
+    };
+    if let Queues::List(list) = &entry.queues
+        && queues.len() < list.numbers().len()
+    {
+        warnings.push(format!("interface {} has {count} queues, {list} asked for", link.name));
+    }
+    let request = AttachRequest {
+        slot,
+        name: link.name.to_string(),
+        index: link.index,
+        mac: link.mac,
+        queues,
+        attach_mode: entry.attach_mode,
+        copy_mode: entry.effective_copy_mode(),
+        is_small: &*link.kind == "veth",
+    };
+    let wanted = WantedInterface { request, role: entry.role, is_required: entry.is_exact() };
+    (!wanted.request.queues.is_empty()).then_some(wanted)
+}
+
+/// The snapshot's table: the attached interfaces by slot.
+pub(super) fn table(attached: &Attached, network: &NetworkState) -> Vec<Option<Interface>> {
+    let mut table = vec![None; INTERFACES_MAX];
+    for (slot, index) in attached {
+        let Some(link) = network.links.get(index) else { continue };
+        if let Some(entry) = table.get_mut(usize::from(slot.0)) {
+            *entry = Some(Interface {
+                index: link.index,
+                name: link.name.clone(),
+                mac: link.mac,
+                mtu_bytes: mtu(link),
+            });
+        }
+    }
+    table
+}
+
+/// The MTU as the snapshot holds it; no IPv4 packet is larger than 65535 bytes anyway.
+pub(super) fn mtu(link: &Link) -> u16 {
+    u16::try_from(link.mtu_bytes).unwrap_or(u16::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_freed_slot_is_given_again_last() {
+        let mut slots = Slots::default();
+        let given = |slots: &mut Slots, n: u32| slots.slot(IfIndex(n)).map(|slot| slot.0);
+        assert_eq!((given(&mut slots, 10), given(&mut slots, 11)), (Some(1), Some(2)));
+        slots.free_all_but(&[IfIndex(11)].into(), &Attached::new());
+        assert_eq!(given(&mut slots, 12), Some(3));
+        assert_eq!(given(&mut slots, 11), Some(2));
+        for n in 13..=264 {
+            assert!(given(&mut slots, n).is_some(), "{n}");
+        }
+        assert_eq!(given(&mut slots, 265), Some(1), "the only one left");
+        assert_eq!(given(&mut slots, 266), None);
+    }
+
+    #[test]
+    fn an_attached_interface_keeps_its_slot_although_it_is_no_longer_wanted() {
+        let mut slots = Slots::default();
+        let slot = slots.slot(IfIndex(7)).unwrap();
+        slots.free_all_but(&BTreeSet::new(), &[(slot, IfIndex(7))].into());
+        assert_eq!(slots.slot(IfIndex(8)), Some(InterfaceSlot(2)));
+        assert_eq!(slots.slot(IfIndex(7)), Some(slot));
+    }
+}
