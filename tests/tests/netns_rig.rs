@@ -3,6 +3,7 @@
 use anyhow::Result;
 use core::net::SocketAddrV4;
 use std::path::Path;
+use std::process::Stdio;
 use tidegate_control::demo::rig::{
     Arms, CLIENT, GATEWAY, KernelNat, NatRule, Node, RigPlan, Topology,
 };
@@ -13,7 +14,11 @@ use tidegate_tests::setting::{POD_HTTP, POD_UDP, binary, take_turn};
 fn build(plan: &RigPlan) -> Result<Topology> {
     let mut rig = plan.build()?;
     for (node, name) in [(Node::Gateway, "near"), (Node::Node2, "far")] {
-        rig.add_pod(node, name)?.start_servers(&binary()?, POD_HTTP, POD_UDP)?;
+        rig.add_pod(node, name)?.start_servers(
+            &binary()?,
+            (POD_HTTP, POD_UDP),
+            Stdio::inherit(),
+        )?;
     }
     Ok(rig)
 }

@@ -61,6 +61,8 @@ pub enum Command {
     ExplainDrop(explain_drop::ExplainDropArgs),
     /// Version of this binary, and of the daemon where one runs
     Version,
+    /// A cluster in namespaces with real traffic; removed at the end
+    Demo(demo::DemoArgs),
     /// A server of the demo's pods
     #[command(hide = true)]
     DemoPod(demo::PodArgs),

@@ -34,6 +34,7 @@ fn dispatch(cli: Cli) -> Result<(), Fault> {
         Command::Config(args) => verb::config::run(&args),
         Command::ExplainDrop(args) => verb::explain_drop::run(&args),
         Command::Version => block_on(verb::version::run(&client)),
+        Command::Demo(args) => demo::run(&args).map_err(from_anyhow),
         Command::DemoPod(args) => demo::run_pod(&args).map_err(from_anyhow),
         Command::Completion(args) => verb::completion::run(&args),
     }
@@ -41,7 +42,7 @@ fn dispatch(cli: Cli) -> Result<(), Fault> {
 
 #[expect(clippy::needless_pass_by_value, reason = "the shape of map_err")]
 fn from_anyhow(error: anyhow::Error) -> Fault {
-    Fault::new(Exit::Failed, format!("{error:#}"))
+    Fault::new(Exit::Failed, format!("failed to {error:#}"))
 }
 
 fn log_to_stderr(global: &Global) {

@@ -3,8 +3,11 @@
 use super::command::run;
 use super::process::Process;
 use super::{NetNs, RigError};
+use serde::de::DeserializeOwned;
 use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 /// How long tidegate may take from its start until it is ready.
@@ -81,6 +84,19 @@ impl DaemonFiles {
         removed.map_err(|source| RigError::File { path: path.display().to_string(), source })
     }
 
+    /// The log of the pods' servers, for one more of them.
+    ///
+    /// # Errors
+    /// The folder cannot be written.
+    pub fn pod_log(&self) -> Result<File, RigError> {
+        Self::open_log(&self.folder.join("pods.log"))
+    }
+
+    fn open_log(path: &Path) -> Result<File, RigError> {
+        let opened = File::options().create(true).append(true).open(path);
+        opened.map_err(|source| RigError::File { path: path.display().to_string(), source })
+    }
+
     fn manifest(&self, name: &str) -> PathBuf {
         self.manifests().join(format!("{name}.yaml"))
     }
@@ -112,12 +128,10 @@ impl Daemon {
     /// # Errors
     /// It ends, or is not ready within 15 s; the error carries the end of its log.
     pub fn start(binary: &Path, netns: &NetNs, files: &DaemonFiles) -> Result<Self, RigError> {
-        let path = files.log();
-        let created = File::create(&path);
-        let log = created
-            .map_err(|source| RigError::File { path: path.display().to_string(), source })?;
         let mut command = netns.command(binary);
-        command.arg("run").arg("--config").arg(files.config()).stderr(log);
+        command.arg("run").arg("--config").arg(files.config());
+        // Not our own output: whoever reads that shall see its end though the daemon is kept.
+        command.stdout(Stdio::null()).stderr(DaemonFiles::open_log(&files.log())?);
         let mut daemon = Self { process: Process::start(command)?, files: files.clone() };
         daemon.wait_until("tidegate is ready", READY_MAX, |d| d.get("/readyz").is_ok())?;
         Ok(daemon)
@@ -133,14 +147,13 @@ impl Daemon {
         run(&format!("curl {options} --unix-socket {} http://tidegate{path}", socket.display()))
     }
 
-    /// GET `path`, as JSON.
+    /// GET `path`, as JSON of a known shape.
     ///
     /// # Errors
-    /// As [`Self::get`]; and the answer is not JSON.
-    pub fn get_json(&self, path: &str) -> Result<serde_json::Value, RigError> {
+    /// As [`Self::get`]; and the answer has another shape.
+    pub fn get_json<T: DeserializeOwned>(&self, path: &str) -> Result<T, RigError> {
         let body = self.get(path)?;
-        let file =
-            |error| RigError::File { path: path.into(), source: std::io::Error::other(error) };
+        let file = |error| RigError::File { path: path.into(), source: io::Error::other(error) };
         serde_json::from_str(&body).map_err(file)
     }
 

@@ -123,18 +123,29 @@ fn remove(name: &str) -> Result<(), RigError> {
     run(&format!("ip netns del {name}")).map(drop)
 }
 
-/// Removes namespaces that begin with `kind` and belong to a process that is gone, with all
-/// processes inside. Returns their names. Names are `KIND-PID-...`.
+/// Removes namespaces, with all processes inside, and temporary folders that begin with `kind` and
+/// belong to a process that is gone. Returns their names. Names are `KIND-PID-...`.
 ///
 /// # Errors
-/// A namespace cannot be removed.
+/// One of them cannot be removed.
 pub fn remove_leftovers(kind: &str) -> Result<Vec<String>, RigError> {
-    // No such folder: no namespace was ever made.
-    let Ok(entries) = fs::read_dir(FOLDER) else { return Ok(Vec::new()) };
+    let mut names = orphans(Path::new(FOLDER), kind);
+    names.iter().try_for_each(|name| remove(name))?;
+    let temporary = std::env::temp_dir();
+    for name in orphans(&temporary, kind) {
+        let path = temporary.join(&name);
+        let removed = fs::remove_dir_all(&path);
+        removed.map_err(|source| RigError::File { path: path.display().to_string(), source })?;
+        names.push(name);
+    }
+    Ok(names)
+}
+
+fn orphans(folder: &Path, kind: &str) -> Vec<String> {
+    // No such folder: nothing was ever made there.
+    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
     let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-    let orphans: Vec<String> = names.filter(|name| is_orphan(name, kind)).collect();
-    orphans.iter().try_for_each(|name| remove(name))?;
-    Ok(orphans)
+    names.filter(|name| is_orphan(name, kind)).collect()
 }
 
 fn is_orphan(name: &str, kind: &str) -> bool {

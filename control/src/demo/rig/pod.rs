@@ -4,6 +4,7 @@ use super::process::Process;
 use super::{NetNs, RigError};
 use core::net::Ipv4Addr;
 use std::path::Path;
+use std::process::Stdio;
 
 /// Where a pod runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,14 +84,20 @@ impl Pod {
         Ok(Self { servers: None, netns, name, node, address, host_interface })
     }
 
-    /// Starts HTTP and UDP servers, and returns when both ports are bound. `binary` is `tidegate`.
+    /// Starts servers on the `(HTTP, UDP)` ports, and returns when both are bound. `binary` is
+    /// `tidegate`, `log` where they complain.
     ///
     /// # Errors
     /// The servers do not start.
-    pub fn start_servers(&mut self, binary: &Path, http: u16, udp: u16) -> Result<(), RigError> {
+    pub fn start_servers(
+        &mut self,
+        binary: &Path,
+        (http, udp): (u16, u16),
+        log: Stdio,
+    ) -> Result<(), RigError> {
         let mut command = self.netns.command(binary);
         command.args(["demo-pod", "--name", &self.name]);
-        command.args(["--http", &http.to_string(), "--udp", &udp.to_string()]);
+        command.args(["--http", &http.to_string(), "--udp", &udp.to_string()]).stderr(log);
         self.servers = Some(Process::start_and_await_line(command, "ready")?);
         Ok(())
     }

@@ -32,7 +32,7 @@ impl Topology {
     pub(super) fn build(plan: &RigPlan) -> Result<Self, RigError> {
         let kind = format!("tidegate-{}", plan.kind);
         for name in remove_leftovers(&kind)? {
-            tracing::warn!(netns = name, "removed what an earlier run left");
+            tracing::warn!(name, "removed what an earlier run left");
         }
         let number = RIGS.fetch_add(1, Ordering::Relaxed);
         let prefix = format!("{kind}-{}-{number}", std::process::id());
