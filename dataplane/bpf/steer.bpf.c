@@ -232,11 +232,11 @@ static __always_inline int send_up(struct xdp_md *ctx, struct counters *count, _
 
 	if (!queue)
 		return refuse(count, may_pass);
-	add_metadata(ctx, owner);
-	/* The socket may have gone since find_live_queue: then the flags are the verdict. */
 	action = bpf_redirect_map(&xsks, queue->xsk_index, may_pass ? XDP_PASS : XDP_DROP);
+	/* The socket may have gone since find_live_queue: then the flags are the verdict. */
 	if (action != XDP_REDIRECT)
 		return refuse(count, may_pass);
+	add_metadata(ctx, owner); /* after the verdict: passed frames never bear any */
 	count->redirected_packets++;
 	return action;
 }

@@ -4,9 +4,13 @@ use crate::net::enter_new_namespace;
 use crate::rig::{CONFIG, flow_key};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use tidegate_dataplane::types::{FlowKey, IfIndex, InterfaceSlot, MacAddress, Time, WorkerId};
+use tidegate_dataplane::xdp::heartbeat::Heartbeats;
+use tidegate_dataplane::xdp::hook::AttachedProgram;
 use tidegate_dataplane::xdp::layout::QUEUES_MAX;
-use tidegate_dataplane::xdp::maps::FLOW_BATCH_MAX;
+use tidegate_dataplane::xdp::maps::{FLOW_BATCH_MAX, FlowMap};
 use tidegate_dataplane::xdp::program::{Steering, SteeringConfig};
+use tidegate_dataplane::xdp::road::Road;
+use tidegate_dataplane::xdp::sleep::Sleeper;
 
 fn keys(count: u16) -> Vec<FlowKey> {
     let to = SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 1), 15_000);
@@ -57,6 +61,17 @@ fn an_update_changes_the_owner() {
     assert_eq!(steering.flows.insert_batch(&key, WorkerId(2)), 1);
     drop(steering);
     assert_eq!(flows.insert_batch(&key, WorkerId(3)), 1, "a clone outlives the program");
+}
+
+#[test]
+fn handles_may_go_to_other_threads() {
+    fn is_send<T: Send>() {}
+    is_send::<Steering>();
+    is_send::<Road>();
+    is_send::<AttachedProgram>();
+    is_send::<FlowMap>();
+    is_send::<Heartbeats>();
+    is_send::<Sleeper>();
 }
 
 #[test]

@@ -154,6 +154,46 @@ fn a_sleeper_made_elsewhere_sleeps_here() {
     assert!(matches!(&sleeper.watched, Watched::Ring(ring) if ring.is_enabled()));
 }
 
+#[test]
+fn where_io_uring_is_forbidden_poll_is_used_and_said() {
+    let (mut sleeper, backend) = thread::spawn(|| {
+        forbid_io_uring();
+        Sleeper::try_new().unwrap()
+    })
+    .join()
+    .unwrap();
+    let refused = "Operation not permitted (EPERM)".to_owned();
+    assert_eq!(backend, SleepBackend::Poll { refused });
+    sleeper.waker().poke();
+    assert!(sleeper.sleep(SLEEP_MAX));
+}
+
+/// As a container's profile does it; for this thread only.
+#[expect(unsafe_code, reason = "prctl(2)")]
+fn forbid_io_uring() {
+    let load = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
+    let equal = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+    let give = (libc::BPF_RET | libc::BPF_K) as u16;
+    let number = u32::try_from(libc::SYS_io_uring_setup).unwrap();
+    let eperm = libc::SECCOMP_RET_ERRNO | libc::EPERM.cast_unsigned();
+    let step = |code, jt, k| libc::sock_filter { code, jt, jf: 0, k };
+    // Loads the system call's number; if it is the one, steps over the permission.
+    let mut steps = [
+        step(load, 0, 0),
+        step(equal, 1, number),
+        step(give, 0, libc::SECCOMP_RET_ALLOW),
+        step(give, 0, eperm),
+    ];
+    let program = libc::sock_fprog { len: 4, filter: steps.as_mut_ptr() };
+    // SAFETY: no pointers.
+    let result = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
+    assert_eq!(result, 0);
+    let (option, mode) = (libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER);
+    // SAFETY: `program` and its steps outlive the call.
+    let result = unsafe { libc::prctl(option, mode, &raw const program) };
+    assert_eq!(result, 0);
+}
+
 fn sleeps_until_woken(sleeper: &mut Sleeper) {
     let start = Instant::now();
     while !sleeper.sleep(SLEEP_MAX) {
