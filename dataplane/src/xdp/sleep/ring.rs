@@ -10,8 +10,8 @@ use super::poll::PollSet;
 use core::time::Duration;
 use io_uring::types::{Fd, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
-use std::io;
 use std::os::fd::RawFd;
+use std::{io, mem};
 
 /// Room for every request at once, so that a wait never has to submit twice.
 #[expect(clippy::cast_possible_truncation, reason = "a few hundred")]
@@ -34,6 +34,8 @@ pub(super) struct RingSet {
     ring: IoUring,
     slots: Vec<Option<Slot>>,
     is_enabled: bool,
+    /// Something happened that no wait has told yet.
+    has_news: bool,
 }
 
 impl std::fmt::Debug for RingSet {
@@ -72,7 +74,12 @@ impl RingSet {
             // The thread that enables it becomes the issuer: not this one, but the worker's.
             .setup_r_disabled()
             .build(ENTRIES)?;
-        Ok(Self { ring, slots: Vec::with_capacity(WATCHES_MAX), is_enabled: false })
+        Ok(Self {
+            ring,
+            slots: Vec::with_capacity(WATCHES_MAX),
+            is_enabled: false,
+            has_news: false,
+        })
     }
 
     pub(super) fn add(&mut self, fd: RawFd) -> bool {
@@ -115,17 +122,15 @@ impl RingSet {
 
     /// Whether anything happened since the last wait.
     pub(super) fn wait(&mut self, timeout: Duration) -> bool {
-        // Taken first: what happened while the worker was awake it has not seen for sure, so it
-        // must look again.
-        if self.take_completions() {
-            return true;
-        }
         self.arm_all();
+        // Told already while a descriptor was disarmed: the worker must look, not sleep.
+        let timeout = if self.has_news { Duration::ZERO } else { timeout };
         if !self.enable() || wait_once(&self.ring, timeout).is_err() {
             // The kernel has changed its mind. Slower, but no spin and no lost packet.
             return self.wait_by_poll(timeout);
         }
-        self.take_completions()
+        self.take_completions();
+        mem::take(&mut self.has_news)
     }
 
     fn wait_by_poll(&self, timeout: Duration) -> bool {
@@ -166,11 +171,9 @@ impl RingSet {
         unsafe { self.ring.submission().push(request) }.is_ok()
     }
 
-    /// Whether there were any.
-    fn take_completions(&mut self) -> bool {
-        let mut is_any = false;
+    fn take_completions(&mut self) {
         for completion in self.ring.completion() {
-            is_any = true;
+            self.has_news |= completion.user_data() != CANCEL;
             let index = usize::try_from(completion.user_data()).unwrap_or(usize::MAX);
             let slot = self.slots.get_mut(index).and_then(Option::as_mut);
             if let Some(slot) = slot.filter(|_| !cqueue::more(completion.flags())) {
@@ -178,7 +181,6 @@ impl RingSet {
                 slot.is_armed = false;
             }
         }
-        is_any
     }
 }
 

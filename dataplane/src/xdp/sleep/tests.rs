@@ -115,6 +115,20 @@ fn an_unwatched_descriptor_is_free_and_does_not_wake() {
 }
 
 #[test]
+fn unwatching_one_descriptor_loses_no_event_of_another() {
+    on_both(|mut sleeper| {
+        let (reader, mut writer) = pipe().unwrap();
+        let (other, _kept_open) = pipe().unwrap();
+        sleeper.watch(reader.as_fd()).unwrap();
+        sleeper.watch(other.as_fd()).unwrap();
+        assert!(sleeps_through(&mut sleeper));
+        writer.write_all(b"x").unwrap();
+        sleeper.unwatch(other.as_fd());
+        assert!(sleeper.sleep(SLEEP_MAX));
+    });
+}
+
+#[test]
 fn a_dropped_sleeper_holds_nothing() {
     on_both(|mut sleeper| {
         let (reader, mut writer) = pipe().unwrap();
