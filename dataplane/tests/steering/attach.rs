@@ -78,6 +78,9 @@ fn whoever_has_the_hook_is_named() {
             let error = steering.attach(eth0, second).unwrap_err();
             let is_taken = [libc::EBUSY, libc::EEXIST].contains(&error.errno);
             assert!(is_taken, "{first:?}, then {second:?}: {error:?}");
+            if (first, second) == (AttachMode::Native, AttachMode::Auto) {
+                assert_eq!(error.what, "attach XDP to eth0 in native mode");
+            }
             let fix = error.fix.unwrap_or_default();
             assert!(fix.starts_with("program `steer` id "), "{first:?}, then {second:?}: {fix}");
         }

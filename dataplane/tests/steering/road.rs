@@ -1,7 +1,9 @@
 //! The road back: a packet that a worker gives back reaches the sockets of this host.
 
-use crate::frames::{CLIENT_MAC, ETHERNET_BYTES, IP_BYTES, OUR_MAC, ROAD_MAC};
-use crate::net::{Host, PATIENCE, enter_new_namespace, index_of, now, run, set_up, wait_until};
+use crate::frames::{CLIENT_MAC, ETHERNET_BYTES, IP_BYTES, OUR_MAC, ROAD_MAC, with};
+use crate::net::{
+    Host, PATIENCE, Tap, enter_new_namespace, index_of, now, run, set_up, wait_until,
+};
 use crate::port::Port;
 use crate::rig::{CONFIG, SLOT, WORKER, XSK_INDEX, front_key};
 use std::io::{Read, Write};
@@ -146,7 +148,11 @@ fn a_datagram_that_is_given_back_reaches_its_socket() {
         assert_eq!((metadata.magic, metadata.owner), (METADATA_MAGIC, OWNER_NONE));
         assert_eq!(frame.len(), 1514);
         finish_checksum(&mut frame);
+        let tap = Tap::open(rig.eth0);
         rig.give_back(&frame, MAGIC);
+        let seen = tap.next(|frame| frame.get(12..14) == Some(&[8, 0]));
+        // As it came, but for its source address: without the trailer.
+        assert_eq!(seen, with(frame, 6, &ROAD_MAC));
         let mut buffer = [0; 2000];
         let (length, from) = server.recv_from(&mut buffer).unwrap();
         assert_eq!(buffer[..length], PAYLOAD);

@@ -1,19 +1,19 @@
 //! The program over single frames: verdict and counters of each case.
 
 use crate::frames::{
-    ETHERNET_BYTES, IP_BYTES, ROAD_MAC, Segment, address, tcp, udp, with, with_options, with_tag,
-    with_total_length,
+    ETHERNET_BYTES, IP_BYTES, OUR_MAC, ROAD_MAC, Segment, address, tcp, udp, with, with_options,
+    with_tag, with_total_length,
 };
-use crate::net::now;
+use crate::net::{index_of, now, run};
 use crate::rig::{
     CONFIG, Expected, LO, OWNER, Rig, SLOT, TO_FRONT, WORKER, XSK_INDEX, client, draining_front,
     flow_key, front, front_key, reply,
 };
 use tidegate_dataplane::engine::Fallback;
-use tidegate_dataplane::types::{FlowKey, IfIndex, Protocol, Time};
+use tidegate_dataplane::types::{FlowKey, IfIndex, MacAddress, Protocol, Time};
 use tidegate_dataplane::verdict::PassReason;
 use tidegate_dataplane::xdp::layout::{METADATA_MAGIC, Metadata};
-use tidegate_dataplane::xdp::program::SteeringConfig;
+use tidegate_dataplane::xdp::program::{Action, SteeringConfig};
 use zerocopy::FromBytes;
 
 const TO_OWNER: Expected = Expected::Redirected { owner: OWNER.0 as u16 };
@@ -248,6 +248,22 @@ fn without_a_queue_it_is_as_with_a_stale_worker() {
     expect_nobody_there(&rig, Expected::Passed(PassReason::Fallback));
     rig.steering.queues.set(LO, 1, XSK_INDEX, WORKER).unwrap();
     rig.expect("another queue", &syn(), Expected::Passed(PassReason::Fallback));
+}
+
+#[test]
+fn each_queue_has_its_own_worker() {
+    let rig = Rig::new(&CONFIG);
+    run("ip link add eth0 numrxqueues 2 type veth peer name eth1 numrxqueues 2 numtxqueues 2");
+    let eth0 = index_of("eth0");
+    rig.steering.interfaces.set(eth0, SLOT, MacAddress(OUR_MAC)).unwrap();
+    rig.steering.queues.set(eth0, 1, XSK_INDEX, WORKER).unwrap();
+    let action = |queue| rig.steering.trial((eth0, queue), &syn()).unwrap().action;
+    assert_eq!(action(1), Action::Redirect);
+    assert_eq!(action(0), Action::Pass);
+    rig.steering.queues.set(eth0, 0, XSK_INDEX, OWNER).unwrap();
+    assert_eq!(action(0), Action::Pass, "the worker of queue 0 has never beaten");
+    rig.steering.heartbeats.beat(OWNER, now());
+    assert_eq!(action(0), Action::Redirect);
 }
 
 #[test]
