@@ -4,6 +4,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use core::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::time::Duration;
 use tidegate_control::demo::rig::NetNs;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -64,7 +65,8 @@ impl Answers {
         }
     }
 
-    fn merge(&mut self, other: Self) {
+    /// Adds what another run brought.
+    pub fn merge(&mut self, other: Self) {
         for (pod, count) in other.by_pod {
             *self.by_pod.entry(pod).or_default() += count;
         }
@@ -100,6 +102,43 @@ pub fn download(netns: &NetNs, from: SocketAddrV4, path: &str) -> Result<(u64, S
         let work = fetch(from, path);
         tokio::time::timeout(Duration::from_mins(1), work).await.context("download")?
     })?
+}
+
+/// A connection that stays open, for one request after the other.
+#[derive(Debug)]
+pub struct Session(BufReader<std::net::TcpStream>);
+
+impl Session {
+    /// Connects from `netns`.
+    ///
+    /// # Errors
+    /// The connection fails.
+    pub fn open(netns: &NetNs, to: SocketAddrV4) -> Result<Self> {
+        let dial = || std::net::TcpStream::connect_timeout(&to.into(), REQUEST_MAX);
+        let stream = netns.enter(dial)?.context("connect")?;
+        stream.set_read_timeout(Some(REQUEST_MAX))?;
+        Ok(Self(BufReader::new(stream)))
+    }
+
+    /// Asks who serves it.
+    ///
+    /// # Errors
+    /// The connection broke, or the answer is not a pod's.
+    pub fn ask(&mut self) -> Result<String> {
+        self.0.get_mut().write_all(b"GET / HTTP/1.1\r\nHost: pod\r\n\r\n").context("send")?;
+        let (mut head, mut len) = (String::new(), 0);
+        while !head.ends_with("\r\n\r\n") {
+            let start = head.len();
+            ensure!(self.0.read_line(&mut head).context("receive")? > 0, "closed after {head:?}");
+            let line = head[start..].to_ascii_lowercase();
+            if let Some(value) = line.strip_prefix("content-length:") {
+                len = value.trim().parse()?;
+            }
+        }
+        let mut body = vec![0; len];
+        self.0.read_exact(&mut body).context("receive")?;
+        Ok(parse_http(&(head + &String::from_utf8(body)?))?.0)
+    }
 }
 
 fn spread<F>(

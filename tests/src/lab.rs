@@ -1,0 +1,168 @@
+//! tidegate in its demo's cluster, with three pods and a bystander.
+
+use crate::bystander::Bystander;
+use crate::load::{self, Answers};
+use crate::setting::{binary, take_turn, wait_until};
+use anyhow::{Context as _, Result, ensure};
+use core::net::{Ipv4Addr, SocketAddrV4};
+use std::fs::File;
+use std::time::Duration;
+use tidegate_control::admin::report::{BackendReport, DropsReport, InterfaceReport, List};
+use tidegate_control::demo::rig::{GATEWAY, Node, RigPlan, Topology};
+use tidegate_control::demo::site::{CONFIG, Site};
+
+/// The local pod.
+pub const NEAR: &str = "near";
+/// The pods on the other node.
+pub const FAR: [&str; 2] = ["far-1", "far-2"];
+
+/// How long a change may take to reach the packet path, on a busy machine.
+const CHANGE_MAX: Duration = Duration::from_secs(10);
+
+/// A running tidegate with everything around it.
+#[derive(Debug)]
+pub struct Lab {
+    bystander: Bystander,
+    site: Site,
+    // Given back last.
+    _turn: File,
+}
+
+impl Lab {
+    /// Builds it and waits until tidegate uses all three pods. `changes` are pairs of lines: the
+    /// first, of the demo's config, is replaced by the second.
+    ///
+    /// # Errors
+    /// We are not root, or something does not start.
+    pub fn start(plan: &RigPlan, changes: &[(&str, &str)]) -> Result<Self> {
+        let turn = take_turn()?;
+        let mut site = Site::build(plan, &binary()?)?;
+        let nodes = [(Node::Gateway, NEAR), (Node::Node2, FAR[0]), (Node::Node2, FAR[1])];
+        for (node, name) in nodes {
+            site.add_pod(node, name)?;
+            site.publish_pod(name)?;
+        }
+        // Before tidegate: it shall not notice the start either.
+        let bystander = Bystander::begin(site.topology())?;
+        site.start_daemon(&configure(changes)?)?;
+        let lab = Self { bystander, site, _turn: turn };
+        for (_, name) in nodes {
+            lab.wait_for(name, true)?;
+        }
+        Ok(lab)
+    }
+
+    /// The cluster.
+    pub fn site(&self) -> &Site {
+        &self.site
+    }
+
+    /// The cluster, to change it.
+    pub fn site_mut(&mut self) -> &mut Site {
+        &mut self.site
+    }
+
+    /// The rig.
+    pub fn rig(&self) -> &Topology {
+        self.site.topology()
+    }
+
+    /// The bystander.
+    pub fn bystander(&self) -> &Bystander {
+        &self.bystander
+    }
+
+    /// HTTP requests from the client to a node port, each on a connection of its own.
+    ///
+    /// # Errors
+    /// One of them fails.
+    pub fn http(&self, port: u16, count: u32) -> Result<Answers> {
+        let answers = load::http(self.rig().client(), front(port), count, 16)?;
+        answers.ensure_all(count).with_context(|| format!("HTTP to {port}"))?;
+        Ok(answers)
+    }
+
+    /// UDP flows from the client to a node port, a datagram each.
+    ///
+    /// # Errors
+    /// One of them fails.
+    pub fn udp(&self, port: u16, count: u32) -> Result<Answers> {
+        let answers = load::udp(self.rig().client(), front(port), count, 16)?;
+        answers.ensure_all(count).with_context(|| format!("UDP to {port}"))?;
+        Ok(answers)
+    }
+
+    /// Waits until tidegate uses the pod `name` for new flows, or does not.
+    ///
+    /// # Errors
+    /// It does not come to that.
+    pub fn wait_for(&self, name: &str, is_wanted: bool) -> Result<()> {
+        let address = self.site.pod(name).context("a pod of that name")?.address();
+        let what = format!("{name} is {}used", if is_wanted { "" } else { "not " });
+        let is_so = || self.is_used(address).is_ok_and(|is_used| is_used == is_wanted);
+        wait_until(&what, CHANGE_MAX, is_so).with_context(|| self.log())
+    }
+
+    fn is_used(&self, address: Ipv4Addr) -> Result<bool> {
+        let backends: List<BackendReport> = self.report("/api/v1/backends")?;
+        let start = format!("{address}:");
+        let mut of_pod = backends.items.iter().filter(|b| b.address.starts_with(&start));
+        Ok(of_pod.any(|b| b.state == "ready"))
+    }
+
+    /// The interfaces as tidegate reports them.
+    ///
+    /// # Errors
+    /// tidegate does not answer.
+    pub fn interfaces(&self) -> Result<Vec<InterfaceReport>> {
+        Ok(self.report::<List<InterfaceReport>>("/api/v1/interfaces")?.items)
+    }
+
+    /// Ends the bystander's session and balances the books.
+    ///
+    /// # Errors
+    /// The bystander noticed something; packets are not accounted for, or a reason says bug.
+    pub fn finish(self) -> Result<()> {
+        let books = self.balance();
+        let context = self.log();
+        self.bystander.end()?;
+        books.context(context)
+    }
+
+    fn balance(&self) -> Result<()> {
+        let path = "/api/v1/drops";
+        let is_closed = |r: &DropsReport| r.sum.unaccounted == 0 && r.sum.in_flight == 0;
+        let closed = || self.report(path).is_ok_and(|report| is_closed(&report));
+        let waited = wait_until("the sum of packets closes", CHANGE_MAX, closed);
+        let report: DropsReport = self.report(path)?;
+        waited.with_context(|| format!("{:?}", report.sum))?;
+        ensure!(report.sum.received > 0 && report.sum.forwarded > 0, "{:?}", report.sum);
+        let bugs: Vec<_> = report.dropped.iter().filter(|reason| reason.kind == "bug").collect();
+        ensure!(bugs.is_empty(), "dropped by a bug: {bugs:?}");
+        Ok(())
+    }
+
+    fn report<T: serde::de::DeserializeOwned>(&self, path: &str) -> Result<T> {
+        Ok(self.site.daemon().context("a running tidegate")?.get_json(path)?)
+    }
+
+    /// What tidegate logged, for errors.
+    fn log(&self) -> String {
+        let log = std::fs::read_to_string(self.site.files().log());
+        format!("tidegate's log:\n{}", log.unwrap_or_default())
+    }
+}
+
+/// A node port of the gateway.
+pub fn front(port: u16) -> SocketAddrV4 {
+    SocketAddrV4::new(GATEWAY, port)
+}
+
+fn configure(changes: &[(&str, &str)]) -> Result<String> {
+    let mut text = CONFIG.to_owned();
+    for (old, new) in changes {
+        ensure!(text.contains(old), "the demo's config has no line {old:?}");
+        text = text.replace(old, new);
+    }
+    Ok(text)
+}

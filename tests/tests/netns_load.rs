@@ -1,0 +1,107 @@
+//! Many connections, a long download, and a cluster that changes under load.
+
+use anyhow::{Context as _, Result, ensure};
+use sha2::{Digest as _, Sha256};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tidegate_control::demo::pattern_chunks;
+use tidegate_control::demo::rig::RigPlan;
+use tidegate_control::demo::site::{HTTP_CLUSTER, HTTP_LOCAL};
+use tidegate_tests::lab::{FAR, Lab, NEAR, front};
+use tidegate_tests::load::{self, Answers, Session};
+use tidegate_tests::setting::wait_until;
+
+const CONNECTIONS: u32 = 10_000;
+
+const DOWNLOAD_BYTES: u64 = 100_000_000;
+
+/// Changes of the manifests, and requests between two looks at whether they are done.
+const CHANGES: u32 = 50;
+const REQUESTS_BETWEEN: u32 = 100;
+
+/// Rounds of requests at most: far more than the changes need.
+const ROUNDS_MAX: u32 = 1000;
+
+#[test]
+fn ten_thousand_connections_of_http() -> Result<()> {
+    let lab = Lab::start(&RigPlan::new("test"), &[])?;
+    let answers = lab.http(HTTP_CLUSTER, CONNECTIONS)?;
+    // Maglev gives each of three pods a third; a tenth of it would be a broken table.
+    let least = answers.by_pod.values().min().copied().unwrap_or(0);
+    ensure!(answers.by_pod.len() == 3 && least > CONNECTIONS / 30, "{:?}", answers.by_pod);
+    lab.finish()
+}
+
+#[test]
+fn a_download_arrives_whole_from_a_pod_with_its_offloads_on() -> Result<()> {
+    let lab = Lab::start(&RigPlan::new("test"), &[])?;
+    let pod = lab.site().pod(NEAR).context("the local pod")?;
+    let features = pod.netns().run("ethtool -k eth0")?;
+    ensure!(features.contains("tx-checksumming: on"), "{features}");
+    let mut expected = Sha256::new();
+    pattern_chunks(DOWNLOAD_BYTES).for_each(|chunk| expected.update(chunk));
+    let expected = format!("{:x}", expected.finalize());
+    let path = format!("/bytes/{DOWNLOAD_BYTES}");
+    for port in [HTTP_LOCAL, HTTP_CLUSTER] {
+        let (len, digest) = load::download(lab.rig().client(), front(port), &path)?;
+        ensure!(len == DOWNLOAD_BYTES, "{len} bytes from {port}");
+        ensure!(digest == expected, "digest {digest} from {port}, expected {expected}");
+    }
+    lab.finish()
+}
+
+#[test]
+fn no_request_fails_while_the_manifests_change_fifty_times() -> Result<()> {
+    let lab = Lab::start(&RigPlan::new("test"), &[])?;
+    let mut sessions = sessions_to(&lab, FAR[1])?;
+    let done = AtomicBool::new(false);
+    let answers = std::thread::scope(|scope| {
+        let load = scope.spawn(|| load_until(&lab, &done));
+        let changed = (0..CHANGES).try_for_each(|number| change(&lab, number));
+        done.store(true, Ordering::Relaxed);
+        let answers = load.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        changed.map(|()| answers)
+    })?;
+    ensure!(answers.by_pod.contains_key(FAR[1]), "{:?}", answers.by_pod);
+    for session in &mut sessions {
+        let pod = session.ask().context("an established connection")?;
+        ensure!(pod == FAR[1], "an established connection moved to {pod}");
+    }
+    lab.finish()
+}
+
+/// Connections to one pod that stay open.
+fn sessions_to(lab: &Lab, pod: &str) -> Result<Vec<Session>> {
+    let mut sessions = Vec::new();
+    let more = || {
+        let mut session = Session::open(lab.rig().client(), front(HTTP_CLUSTER)).ok();
+        if session.as_mut().is_some_and(|s| s.ask().is_ok_and(|name| name == pod)) {
+            sessions.extend(session);
+        }
+        sessions.len() >= 3
+    };
+    wait_until("three sessions with one pod", Duration::from_secs(10), more)?;
+    Ok(sessions)
+}
+
+fn load_until(lab: &Lab, done: &AtomicBool) -> Result<Answers> {
+    let mut all = Answers::default();
+    for _ in 0..ROUNDS_MAX {
+        all.merge(lab.http(HTTP_CLUSTER, REQUESTS_BETWEEN)?);
+        if done.load(Ordering::Relaxed) {
+            return Ok(all);
+        }
+    }
+    anyhow::bail!("the changes took more than {ROUNDS_MAX} rounds of requests")
+}
+
+/// Takes a pod out, or puts it back, and waits until tidegate has followed.
+fn change(lab: &Lab, number: u32) -> Result<()> {
+    let comes = number % 2 == 1;
+    if comes {
+        lab.site().publish_pod(FAR[1])?;
+    } else {
+        lab.site().withdraw_pod(FAR[1])?;
+    }
+    lab.wait_for(FAR[1], comes).with_context(|| format!("change {number}"))
+}

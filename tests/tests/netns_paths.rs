@@ -1,0 +1,83 @@
+//! Every way that a packet can take: arms, queues, algorithms; in each TCP and UDP, Cluster and
+//! Local, local and remote pods, and a bystander who must not notice.
+
+use anyhow::{Result, ensure};
+use tidegate_control::demo::rig::{Arms, CLIENT, RigPlan};
+use tidegate_control::demo::site::{HTTP_CLUSTER, HTTP_LOCAL, UDP_CLUSTER, UDP_LOCAL};
+use tidegate_tests::lab::{FAR, Lab, NEAR};
+use tidegate_tests::load::Answers;
+
+/// Flows of each kind. With 3 pods, that one of them gets none has a chance below 1e-50.
+const FLOWS: u32 = 300;
+
+const MAGLEV: (&str, &str) = ("algorithm: maglev", "algorithm: maglev");
+const RANDOM: (&str, &str) = ("algorithm: maglev", "algorithm: random");
+const ONE_WORKER: (&str, &str) = ("cpus: auto", "cpus: [1]");
+const TWO_WORKERS: (&str, &str) = ("cpus: auto", "cpus: [0, 1]");
+
+/// The rig's shape and what changes in the config.
+type Path = (Arms, u32, [(&'static str, &'static str); 2]);
+
+fn check((arms, queues, changes): Path) -> Result<()> {
+    let lab = Lab::start(&RigPlan::new("test").arms(arms).queues(queues), &changes)?;
+    check_queues(&lab, queues)?;
+    for answers in [lab.http(HTTP_CLUSTER, FLOWS)?, lab.udp(UDP_CLUSTER, FLOWS)?] {
+        check_cluster(&lab, &answers)?;
+    }
+    for answers in [lab.http(HTTP_LOCAL, FLOWS)?, lab.udp(UDP_LOCAL, FLOWS)?] {
+        check_local(&answers)?;
+    }
+    lab.finish()
+}
+
+fn check_queues(lab: &Lab, queues: u32) -> Result<()> {
+    let interfaces = lab.interfaces()?;
+    let eth0 = interfaces.iter().find(|interface| interface.name == "eth0");
+    let bound = eth0.map(|interface| interface.queues.len());
+    ensure!(bound == usize::try_from(queues).ok(), "eth0 has {queues} queues, bound: {bound:?}");
+    Ok(())
+}
+
+fn check_cluster(lab: &Lab, answers: &Answers) -> Result<()> {
+    let pods: Vec<&str> = answers.by_pod.keys().map(String::as_str).collect();
+    ensure!(pods == [FAR[0], FAR[1], NEAR], "answers came from {pods:?}");
+    let is_masqueraded = answers.peers.iter().all(|peer| lab.rig().is_gateway(*peer));
+    ensure!(is_masqueraded, "the pods saw {:?}", answers.peers);
+    Ok(())
+}
+
+fn check_local(answers: &Answers) -> Result<()> {
+    ensure!(answers.by_pod.keys().eq([NEAR]), "answers came from {:?}", answers.by_pod);
+    ensure!(answers.peers.iter().eq([&CLIENT]), "the pod saw {:?}", answers.peers);
+    Ok(())
+}
+
+#[test]
+fn two_arms_one_queue_maglev() -> Result<()> {
+    check((Arms::Two, 1, [MAGLEV, ONE_WORKER]))
+}
+
+#[test]
+fn two_arms_two_queues_two_workers_random() -> Result<()> {
+    check((Arms::Two, 2, [RANDOM, TWO_WORKERS]))
+}
+
+#[test]
+fn one_arm_one_queue_random() -> Result<()> {
+    check((Arms::One, 1, [RANDOM, ONE_WORKER]))
+}
+
+#[test]
+fn one_arm_two_queues_two_workers_maglev() -> Result<()> {
+    check((Arms::One, 2, [MAGLEV, TWO_WORKERS]))
+}
+
+#[test]
+fn two_queues_of_one_worker() -> Result<()> {
+    check((Arms::Two, 2, [MAGLEV, ONE_WORKER]))
+}
+
+#[test]
+fn one_queue_each_of_two_workers() -> Result<()> {
+    check((Arms::Two, 1, [MAGLEV, TWO_WORKERS]))
+}
