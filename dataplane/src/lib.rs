@@ -1,15 +1,18 @@
 //! tidegate's packet path. Start at [`worker`]; `docs/ARCHITECTURE.md` has the picture.
 #![deny(missing_docs)]
 
+mod clock;
 pub mod engine;
 pub mod flow_table;
 pub mod packet;
 pub mod pipeline;
 pub mod random;
+pub mod rcu;
 pub mod snapshot;
 pub mod stats;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod types;
 pub mod verdict;
+pub mod worker;
 pub mod xdp;

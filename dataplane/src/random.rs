@@ -12,7 +12,7 @@ impl Random {
 
     /// The next number.
     #[inline]
-    pub fn next(&mut self) -> u64 {
+    pub fn next_u64(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -24,6 +24,6 @@ impl Random {
     #[inline]
     #[expect(clippy::cast_possible_truncation, reason = "the product's high half is below count")]
     pub fn below(&mut self, count: u32) -> u32 {
-        ((u128::from(self.next()) * u128::from(count)) >> 64) as u32
+        ((u128::from(self.next_u64()) * u128::from(count)) >> 64) as u32
     }
 }

@@ -265,9 +265,11 @@ pub struct PortRange {
 
 impl PortRange {
     /// The range `first..=last`, or `None` if it is empty or starts at 0.
-    pub fn new_checked(first: u16, last: u16) -> Option<Self> {
-        let (first, last) = (NonZeroU16::new(first)?, NonZeroU16::new(last)?);
-        (first <= last).then_some(Self { first, last })
+    pub const fn new_checked(first: u16, last: u16) -> Option<Self> {
+        match (NonZeroU16::new(first), NonZeroU16::new(last)) {
+            (Some(low), Some(high)) if first <= last => Some(Self { first: low, last: high }),
+            _ => None,
+        }
     }
 
     /// The first port's number.

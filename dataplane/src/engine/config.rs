@@ -36,6 +36,13 @@ pub struct EngineConfig {
     pub kernel_road_rate_pps: u32,
 }
 
+/// The default of [`EngineConfig::source_ports`]: away from node ports (30000-32767) and from the
+/// kernel's ephemeral ports (32768-60999).
+pub(super) const SOURCE_PORTS: PortRange = match PortRange::new_checked(15_000, 29_999) {
+    Some(range) => range,
+    None => unreachable!(),
+};
+
 /// What a worker does when it finds no packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PollMode {

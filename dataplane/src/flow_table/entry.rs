@@ -156,7 +156,7 @@ impl FlowEntry {
         let at = direction as usize * 2;
         let low = self.low[at] == key.src.v4_bytes() && self.low[at + 1] == key.dst.v4_bytes();
         let ports = self.ports[at] == key.src_port && self.ports[at + 1] == key.dst_port;
-        let same = low & ports & (self.protocol == key.protocol) & self.is_live;
+        let same = low && ports && self.protocol == key.protocol && self.is_live;
         same && self.is_v4 == key.src.is_v4() && (self.is_v4 || self.matches_high(at, key))
     }
 

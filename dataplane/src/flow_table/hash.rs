@@ -117,15 +117,13 @@ mod tests {
 
     #[test]
     fn the_hash_is_siphash_1_3_of_its_words() {
-        let words = |key: &FlowKey| match key.src.is_v4() {
-            true => {
+        let words = |key: &FlowKey| {
+            if key.src.is_v4() {
                 let word = |a: IpAddress| u64::from(u32::from_ne_bytes(a.v4_bytes()));
-                vec![word(key.src) << 32 | word(key.dst)]
+                return vec![word(key.src) << 32 | word(key.dst)];
             }
-            false => {
-                let (s, d) = (key.src.halves(), key.dst.halves());
-                vec![s.0, s.1, d.0, d.1]
-            }
+            let (s, d) = (key.src.halves(), key.dst.halves());
+            vec![s.0, s.1, d.0, d.1]
         };
         for key in [key("10.0.0.1", "10.0.0.2"), key("2001:db8::1", "2001:db8::2")] {
             let mut reference = SipHasher13::new_with_keys(7, 9);

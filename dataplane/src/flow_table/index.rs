@@ -250,7 +250,7 @@ mod tests {
         let keys = 8192u32;
         let mut index = Index::with_capacity(keys as usize);
         let mut random = crate::random::Random::new(3);
-        let hashes: Vec<u64> = (0..keys).map(|_| random.next()).collect();
+        let hashes: Vec<u64> = (0..keys).map(|_| random.next_u64()).collect();
         for (n, hash) in (0..keys).zip(&hashes) {
             assert!(index.insert(*hash, reference(n)), "key {n}");
         }

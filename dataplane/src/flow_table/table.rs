@@ -120,7 +120,7 @@ impl FlowTable {
 
     /// Random numbers, not for secrets.
     pub fn random(&mut self) -> u64 {
-        self.random.next()
+        self.random.next_u64()
     }
 
     /// First half of a lookup's cache misses.
@@ -188,7 +188,7 @@ impl FlowTable {
         }
         self.high_water = self.high_water.max(number + 1);
         // Room was checked above.
-        let _ = self.changes.begun.try_push((flow.reply, id)).is_ok();
+        self.changes.begun.try_push((flow.reply, id)).ok();
         self.count_begin(flow);
         Ok(id)
     }
@@ -259,7 +259,7 @@ impl FlowTable {
     /// The flow map must forget the tuple; if it has not learnt of it yet, it never will.
     fn forget_change(&mut self, flow: FlowId, reply: FlowKey) {
         self.changes.begun.retain(|(_, id)| *id != flow);
-        let _ = self.changes.removed.try_push(reply).is_ok();
+        self.changes.removed.try_push(reply).ok();
     }
 
     /// What the flow map must learn; the caller applies and clears it once per burst.
@@ -272,6 +272,7 @@ impl FlowTable {
         backend.new_flows.add(1);
         backend.flows.add(1);
         self.counters.work.flows.add(1);
+        self.counters.service(flow.service).flows.add(1);
         if flow.reply.dst != flow.forward.src {
             self.counters.work.snat_ports_used.add(1);
         }
@@ -280,6 +281,7 @@ impl FlowTable {
     fn count_end(&self, entry: &FlowEntry, cause: FlowEnd) {
         self.counters.backend(entry.backend).flows.sub(1);
         self.counters.work.flows.sub(1);
+        self.counters.service(entry.service).flows.sub(1);
         self.counters.work.flows_ended[cause as usize].add(1);
         if entry.is_masqueraded() {
             self.counters.work.snat_ports_used.sub(1);

@@ -194,7 +194,7 @@ fn populate(mut lists: Vec<Permutation>, order: &[u16], weights: &[u16], size: u
 }
 
 fn is_prime(n: u32) -> bool {
-    n >= 2 && (2..).take_while(|d| d * d <= n).all(|d| n % d != 0)
+    n >= 2 && (2..=n.isqrt()).all(|d| !n.is_multiple_of(d))
 }
 
 #[cfg(test)]

@@ -92,9 +92,11 @@ pub struct BackendCounters {
     pub flows: Counter,
 }
 
-/// What a service port refused, as one worker saw it.
+/// One service port, as one worker saw it.
 #[derive(Debug, Default)]
 pub struct ServiceCounters {
+    /// Flows that live (gauge).
+    pub flows: Counter,
     /// Answered with an ICMP error.
     pub rejected_packets: Counter,
     /// Dropped for a reason of the service stage or later.

@@ -58,6 +58,21 @@ pub(crate) fn last_refused(what: impl Into<String>) -> EngineError {
     refused(what, io::Error::last_os_error().raw_os_error().unwrap_or(0), None)
 }
 
+/// The error of a failed call whose errno stands somewhere in the chain of its sources.
+pub(crate) fn source_refused(
+    what: impl Into<String>,
+    error: &(dyn std::error::Error + 'static),
+) -> EngineError {
+    let mut next = Some(error);
+    while let Some(here) = next {
+        if let Some(errno) = here.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error) {
+            return refused(what, errno, None);
+        }
+        next = here.source();
+    }
+    EngineError { what: what.into(), kernel: error.to_string(), errno: 0, fix: None }
+}
+
 /// The error of a failed libbpf-rs call.
 pub(crate) fn library_refused(what: impl Into<String>, error: &libbpf_rs::Error) -> EngineError {
     refused(what, errno_of(error), None)

@@ -1,5 +1,7 @@
-//! Everything that touches the kernel: the XDP programs with their maps, and the workers' sleep.
+//! Everything that touches the kernel: the XDP programs with their maps, and the workers' sleep;
+//! sockets and their memory.
 
+pub mod affinity;
 pub mod heartbeat;
 pub mod hook;
 mod kernel_words;
@@ -9,3 +11,5 @@ mod object;
 pub mod program;
 pub mod road;
 pub mod sleep;
+pub mod socket;
+pub mod umem;

@@ -1,0 +1,93 @@
+//! Interfaces that come and go.
+
+use crate::engine::bind::BoundQueue;
+use crate::engine::{AttachRequest, Attachment, Engine, EngineError};
+use crate::types::InterfaceSlot;
+use crate::xdp::hook::AttachedProgram;
+
+/// An attached interface as the engine remembers it.
+#[derive(Debug)]
+pub(super) struct AttachedInterface {
+    pub(super) request: AttachRequest,
+    /// Dropping it detaches. `None` after the interface was given up for a stale worker.
+    pub(super) program: Option<AttachedProgram>,
+    pub(super) queues: Vec<BoundQueue>,
+}
+
+impl Engine {
+    /// Attaches the program to an interface and binds its queues; packets flow when it returns.
+    ///
+    /// # Errors
+    /// The kernel refused the program or a queue; nothing is left attached then.
+    pub fn attach(&mut self, request: &AttachRequest) -> Result<Attachment, EngineError> {
+        if self.attached.contains_key(&request.slot) {
+            self.detach(request.slot);
+        }
+        let program = self.steering.attach(request.index, request.attach_mode)?;
+        let attachment = Attachment {
+            slot: request.slot,
+            attach_mode: program.mode,
+            native_refused: program.native_refused.clone(),
+            queues: Vec::new(),
+        };
+        let interface = AttachedInterface {
+            request: request.clone(),
+            program: Some(program),
+            queues: Vec::with_capacity(request.queues.len()),
+        };
+        self.attached.insert(request.slot, interface);
+        self.known_slots.insert(request.slot);
+        match self.go_live(request) {
+            Ok(queues) => Ok(Attachment { queues, ..attachment }),
+            Err(error) => {
+                self.detach(request.slot);
+                Err(error)
+            }
+        }
+    }
+
+    fn go_live(
+        &mut self,
+        request: &AttachRequest,
+    ) -> Result<Vec<crate::engine::QueueBinding>, EngineError> {
+        let mut bindings = Vec::with_capacity(request.queues.len());
+        for queue in &request.queues {
+            let bound = self.bind_queue(request, *queue)?;
+            bindings.push(bound.binding.clone());
+            if let Some(interface) = self.attached.get_mut(&request.slot) {
+                interface.queues.push(bound);
+            }
+        }
+        self.announce_egress(request.slot, bindings.first().map(|b| b.worker))?;
+        // Load-bearing: last. Until here the program passes everything of this interface.
+        self.steering.interfaces.set(request.index, request.slot, request.mac)?;
+        Ok(bindings)
+    }
+
+    /// Detaches an interface: its packets go to the kernel from now on. Idempotent. Also right when
+    /// the interface has vanished already.
+    pub fn detach(&mut self, slot: InterfaceSlot) {
+        let Some(interface) = self.attached.remove(&slot) else { return };
+        self.steering.interfaces.remove(interface.request.index).ok();
+        self.announce_egress(slot, None).ok();
+        // Before the sockets close: the other order has crashed drivers.
+        drop(interface.program);
+        for bound in interface.queues {
+            self.release_queue(&interface.request, bound);
+        }
+    }
+
+    /// An interface whose MAC address changed: frames to the new one are ours from now on.
+    ///
+    /// # Errors
+    /// The kernel's, should it ever refuse.
+    pub fn set_mac(
+        &mut self,
+        slot: InterfaceSlot,
+        mac: crate::types::MacAddress,
+    ) -> Result<(), EngineError> {
+        let Some(interface) = self.attached.get_mut(&slot) else { return Ok(()) };
+        interface.request.mac = mac;
+        self.steering.interfaces.set(interface.request.index, slot, mac)
+    }
+}

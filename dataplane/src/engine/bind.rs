@@ -1,0 +1,191 @@
+//! Binding one queue of an interface to a worker, zero-copy where the driver can.
+
+use crate::engine::{AttachRequest, CopyMode, Engine, EngineError, QueueBinding};
+use crate::types::{InterfaceSlot, WorkerId};
+use crate::worker::Command;
+use crate::xdp::socket::{BindRequest, BoundPair};
+use crate::xdp::umem::{FramePool, PairIndex, PoolConfig};
+use crossbeam::channel::bounded;
+use std::os::fd::{AsFd, OwnedFd};
+
+/// Ring size and frames of a veth (T7): bursts of a pod fit, and hundreds of pods cost little.
+const SMALL_RING: u32 = 256;
+
+/// A bound queue as the engine remembers it.
+#[derive(Debug)]
+pub(super) struct BoundQueue {
+    pub(super) binding: QueueBinding,
+    pub(super) pair: PairIndex,
+    pub(super) xsk_index: u32,
+    /// A second handle, for statistics; dropped before the queue can be bound again.
+    pub(super) socket: OwnedFd,
+}
+
+impl Engine {
+    /// Binds a queue, hands it to its worker and puts it into the XSKMAP.
+    pub(super) fn bind_queue(
+        &mut self,
+        request: &AttachRequest,
+        queue: u32,
+    ) -> Result<BoundQueue, EngineError> {
+        let at = self.least_loaded();
+        let (pair, pool, refused) = self.open_pair(at, request, queue)?;
+        let socket = duplicate(&pair)?;
+        let copy_mode = pair.mode;
+        let xsk_index = self.free_xsk.pop().ok_or_else(no_slot)?;
+        let placed = self.place(at, (pair, pool), (request, queue), (xsk_index, &socket));
+        match placed {
+            Ok(pair) => Ok(BoundQueue {
+                binding: QueueBinding {
+                    queue,
+                    worker: self.workers[at].id(),
+                    copy_mode,
+                    zero_copy_refused: refused,
+                },
+                pair,
+                xsk_index,
+                socket,
+            }),
+            Err(error) => {
+                self.free_xsk.push(xsk_index);
+                Err(error)
+            }
+        }
+    }
+
+    /// Single-queue interfaces are spread over the workers (T6).
+    fn least_loaded(&self) -> usize {
+        let count = |at: &usize| self.workers[*at].pair_count;
+        (0..self.workers.len()).min_by_key(count).unwrap_or(0)
+    }
+
+    fn place(
+        &mut self,
+        at: usize,
+        (pair, pool): (BoundPair, Option<FramePool>),
+        (request, queue): (&AttachRequest, u32),
+        (xsk_index, socket): (u32, &OwnedFd),
+    ) -> Result<PairIndex, EngineError> {
+        let worker = &mut self.workers[at];
+        let (reply, answer) = bounded(1);
+        let fill_frames = self.config.ring_size_of(request) / 2;
+        if let Some(pool) = &pool {
+            worker.zero_copy_umem = Some(pool.umem().clone());
+        }
+        let zero_copy = pool.map(Box::new);
+        worker.tell(Command::AddPair { pair: Box::new(pair), fill_frames, zero_copy, reply })?;
+        let pair = worker.answer(&answer)??;
+        worker.pair_count += 1;
+        let id = worker.id();
+        // The socket has frames: from here on packets may come.
+        self.steering.xsks.set(xsk_index, socket.as_fd())?;
+        self.steering.queues.set(request.index, queue, xsk_index, id)?;
+        Ok(pair)
+    }
+
+    /// Takes a queue out of service and its frames back.
+    pub(super) fn release_queue(&mut self, request: &AttachRequest, bound: BoundQueue) {
+        let queue = bound.binding.queue;
+        self.steering.queues.remove(request.index, queue).ok();
+        self.steering.xsks.clear(bound.xsk_index).ok();
+        self.free_xsk.push(bound.xsk_index);
+        self.retire_statistics(request.slot, queue, &bound.socket);
+        let BoundQueue { binding, pair, socket, .. } = bound;
+        let Some(worker) = self.workers.get_mut(usize::from(binding.worker.0)) else { return };
+        let (reply, answer) = bounded(1);
+        if worker.tell(Command::RemovePair(pair, reply)).is_err() {
+            return;
+        }
+        let removed = worker.answer(&answer);
+        // Load-bearing order: both handles of the socket are closed, so the kernel has let go of
+        // the frames, before the worker takes them back.
+        drop(socket);
+        drop(removed);
+        worker.tell(Command::Reclaim(pair)).ok();
+        worker.pair_count = worker.pair_count.saturating_sub(1);
+    }
+
+    /// The pair, the zero-copy pool if it is the worker's first, and why zero-copy was refused.
+    fn open_pair(
+        &self,
+        at: usize,
+        request: &AttachRequest,
+        queue: u32,
+    ) -> Result<(BoundPair, Option<FramePool>, Option<String>), EngineError> {
+        let worker = &self.workers[at];
+        let bind = |mode| BindRequest {
+            slot: request.slot,
+            name: &request.name,
+            queue,
+            mode: Some(mode),
+            ring_size: self.config.ring_size_of(request),
+        };
+        let mut refused = None;
+        if request.copy_mode != CopyMode::Copy {
+            match self.open_zero_copy(at, &bind(CopyMode::ZeroCopy)) {
+                Ok((pair, pool)) => return Ok((pair, pool, None)),
+                Err(error) if request.copy_mode == CopyMode::ZeroCopy => return Err(error),
+                Err(error) => refused = Some(error.kernel),
+            }
+        }
+        let pair = BoundPair::bind(&worker.copy_umem, &bind(CopyMode::Copy))?;
+        Ok((pair, None, refused))
+    }
+
+    fn open_zero_copy(
+        &self,
+        at: usize,
+        bind: &BindRequest<'_>,
+    ) -> Result<(BoundPair, Option<FramePool>), EngineError> {
+        if let Some(umem) = &self.workers[at].zero_copy_umem {
+            return Ok((BoundPair::bind(umem, bind)?, None));
+        }
+        // A trial with a handful of frames: most drivers refuse, and the real pool is large.
+        let trial = self.pool_config(64, 64);
+        drop(BoundPair::bind(
+            FramePool::try_new(trial)?.umem(),
+            &BindRequest { ring_size: 64, ..*bind },
+        )?);
+        let frames = super::worker_handle::frames_of(&self.config);
+        let pool = FramePool::try_new(self.pool_config(frames, self.config.ring_size))?;
+        Ok((BoundPair::bind(pool.umem(), bind)?, Some(pool)))
+    }
+
+    fn pool_config(&self, frames: u32, ring_size: u32) -> PoolConfig {
+        PoolConfig { frames, frame_size_bytes: self.config.frame_size_bytes, ring_size }
+    }
+
+    /// Tells every worker who transmits on an interface: one owner of its queues, or nobody.
+    pub(super) fn announce_egress(
+        &self,
+        slot: InterfaceSlot,
+        owner: Option<WorkerId>,
+    ) -> Result<(), EngineError> {
+        self.workers.iter().try_for_each(|worker| worker.tell(Command::SetEgress(slot, owner)))
+    }
+}
+
+impl crate::engine::EngineConfig {
+    /// Descriptors of the receive and transmit ring of this interface's queues.
+    fn ring_size_of(&self, request: &AttachRequest) -> u32 {
+        if request.is_small { self.ring_size.min(SMALL_RING) } else { self.ring_size }
+    }
+}
+
+fn duplicate(pair: &BoundPair) -> Result<OwnedFd, EngineError> {
+    pair.fd().try_clone_to_owned().map_err(|error| EngineError {
+        what: "duplicate a socket".into(),
+        kernel: error.to_string(),
+        errno: error.raw_os_error().unwrap_or(0),
+        fix: None,
+    })
+}
+
+fn no_slot() -> EngineError {
+    EngineError {
+        what: "bind one more queue".into(),
+        kernel: format!("{} are bound already", crate::xdp::layout::QUEUES_MAX),
+        errno: libc::ENOSPC,
+        fix: None,
+    }
+}

@@ -1,0 +1,118 @@
+//! Reading the packet path.
+
+use crate::clock;
+use crate::engine::start::STALE_AFTER;
+use crate::engine::{Engine, FlowRecord, QueueStatistics, SteeringCounters};
+use crate::stats::{LatencySet, WorkerCounters};
+use crate::types::{InterfaceSlot, WorkerId};
+use crate::worker::{Command, FlowDump};
+use crate::xdp::socket;
+use core::time::Duration;
+use crossbeam::channel::bounded;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// A worker that has not beaten for so long is given up: its interfaces go back to the kernel (T2).
+const GIVEN_UP_AFTER: Duration = Duration::from_secs(10);
+
+impl Engine {
+    /// To be called a few times per second: frees old snapshots, checks heartbeats, ends drained
+    /// fronts. Returns the workers that have not beaten for more than a second.
+    pub fn tick(&mut self) -> Vec<WorkerId> {
+        self.publisher.reclaim();
+        // A refusal leaves the front draining; the next tick tries again.
+        self.end_drained().ok();
+        let age = |worker: WorkerId| {
+            let last = self.steering.heartbeats.last(worker);
+            Duration::from_nanos(clock::now().0.saturating_sub(last.0))
+        };
+        let ages: Vec<_> = self.workers.iter().map(|w| (w.id(), age(w.id()))).collect();
+        for (worker, age) in &ages {
+            if *age > GIVEN_UP_AFTER {
+                self.give_up(*worker);
+            }
+        }
+        ages.into_iter().filter(|(_, age)| *age > STALE_AFTER).map(|(worker, _)| worker).collect()
+    }
+
+    /// Detaches the program from the interfaces of a worker that hangs; its sockets cannot be had
+    /// back while it does.
+    fn give_up(&mut self, worker: WorkerId) {
+        for interface in self.attached.values_mut() {
+            if interface.queues.iter().any(|q| q.binding.worker == worker) {
+                interface.program = None;
+            }
+        }
+    }
+
+    /// The workers' counters, by worker.
+    pub fn counters(&self) -> &[Arc<WorkerCounters>] {
+        &self.all_counters
+    }
+
+    /// The XDP program's counters of every attached interface, and of those detached since start.
+    pub fn steering_counters(&self) -> Vec<SteeringCounters> {
+        let read = |slot: &InterfaceSlot| self.steering.counters.read(*slot).ok();
+        self.known_slots.iter().filter_map(read).collect()
+    }
+
+    /// The kernel's counters of every bound queue (detached ones keep their last values).
+    pub fn queue_statistics(&self) -> Vec<QueueStatistics> {
+        let mut all = self.retired.clone();
+        for interface in self.attached.values() {
+            for bound in &interface.queues {
+                let (slot, queue) = (interface.request.slot, bound.binding.queue);
+                let now = socket::statistics(bound.socket.as_fd(), slot, queue);
+                let entry = all.entry((slot, queue)).or_default();
+                *entry = sum(entry, &now);
+            }
+        }
+        let mut all: Vec<_> = all.into_values().collect();
+        all.sort_unstable_by_key(|s| (s.slot, s.queue));
+        all
+    }
+
+    pub(super) fn retire_statistics(&mut self, slot: InterfaceSlot, queue: u32, fd: &OwnedFd) {
+        let last = socket::statistics(fd.as_fd(), slot, queue);
+        let entry = self.retired.entry((slot, queue)).or_default();
+        *entry = sum(entry, &last);
+    }
+
+    /// What each worker recorded since the last call; asks for the next (one interval later).
+    pub fn collect_latency(&mut self) -> Vec<(WorkerId, Box<LatencySet>)> {
+        let collect = |w: &super::worker_handle::WorkerHandle| Some((w.id(), w.latency.collect()?));
+        self.workers.iter().filter_map(collect).collect()
+    }
+
+    /// Up to `limit` live flows over all workers. Waits for the workers, at most `patience`.
+    pub fn flows(&self, limit: usize, patience: Duration) -> Vec<FlowRecord> {
+        let deadline = Instant::now() + patience;
+        let ask = |worker: &super::worker_handle::WorkerHandle| {
+            let (reply, answer) = bounded(1);
+            let dump = FlowDump { records: Vec::with_capacity(limit), next: 0, reply };
+            worker.tell(Command::Flows(dump)).ok().map(|()| answer)
+        };
+        let answers: Vec<_> = self.workers.iter().filter_map(ask).collect();
+        let mut flows: Vec<FlowRecord> = Vec::new();
+        for answer in answers {
+            let left = deadline.saturating_duration_since(Instant::now());
+            flows.extend(answer.recv_timeout(left).unwrap_or_default());
+        }
+        flows.truncate(limit);
+        flows
+    }
+}
+
+fn sum(a: &QueueStatistics, b: &QueueStatistics) -> QueueStatistics {
+    QueueStatistics {
+        slot: b.slot,
+        queue: b.queue,
+        rx_dropped: a.rx_dropped + b.rx_dropped,
+        rx_ring_full: a.rx_ring_full + b.rx_ring_full,
+        rx_invalid_descs: a.rx_invalid_descs + b.rx_invalid_descs,
+        rx_fill_ring_empty_descs: a.rx_fill_ring_empty_descs + b.rx_fill_ring_empty_descs,
+        tx_invalid_descs: a.tx_invalid_descs + b.tx_invalid_descs,
+        tx_ring_empty_descs: a.tx_ring_empty_descs + b.tx_ring_empty_descs,
+    }
+}

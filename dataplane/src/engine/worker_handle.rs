@@ -1,0 +1,130 @@
+//! One worker as the engine holds it.
+
+use crate::engine::{EngineConfig, EngineError, WorkerPlacement};
+use crate::stats::{LatencyExchange, WorkerCounters};
+use crate::types::WorkerId;
+use crate::worker::{Command, Worker, WorkerParts};
+use crate::xdp::sleep::Waker;
+use core::time::Duration;
+use crossbeam::channel::{Receiver, bounded};
+use crossbeam::queue::ArrayQueue;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Instant;
+use xsk_rs::umem::Umem;
+
+/// Commands that may wait for a worker.
+pub(super) const COMMANDS_MAX: usize = 64;
+
+/// How long a worker may take to answer a command: a round of its loop, with room for a machine
+/// that is overloaded. Longer means that it hangs.
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A running worker.
+#[derive(Debug)]
+pub(super) struct WorkerHandle {
+    pub(super) placement: WorkerPlacement,
+    pub(super) commands: Arc<ArrayQueue<Command>>,
+    pub(super) waker: Waker,
+    pub(super) counters: Arc<WorkerCounters>,
+    pub(super) latency: Arc<LatencyExchange>,
+    /// Held until the worker is joined, so that its memory outlives every lent frame.
+    pub(super) copy_umem: Umem,
+    pub(super) zero_copy_umem: Option<Umem>,
+    /// Bound pairs, the road not counted.
+    pub(super) pair_count: usize,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What a handle keeps of a worker's parts.
+#[derive(Debug)]
+pub(super) struct Kept {
+    pub(super) placement: WorkerPlacement,
+    pub(super) waker: Waker,
+    pub(super) latency: Arc<LatencyExchange>,
+    pub(super) copy_umem: Umem,
+    pub(super) subscription: crate::rcu::Subscription<crate::snapshot::Snapshot>,
+}
+
+impl WorkerHandle {
+    /// Starts the worker's thread, pinned.
+    pub(super) fn start(parts: WorkerParts, kept: Kept) -> Result<Self, EngineError> {
+        let id = parts.config.id;
+        let (commands, counters) = (Arc::clone(&parts.commands), Arc::clone(&parts.counters));
+        let cpu = kept.placement.cpu;
+        let (started, pinned) = bounded(1);
+        let body = move || {
+            let pin = cpu.map_or(Ok(()), crate::xdp::affinity::pin);
+            let is_pinned = pin.is_ok();
+            started.send(pin).ok();
+            if is_pinned {
+                Worker::new(parts, kept.subscription.into_reader()).run();
+            }
+        };
+        let builder = std::thread::Builder::new().name(format!("tidegate-w{}", id.0));
+        let thread = builder.spawn(body).map_err(|error| EngineError {
+            what: format!("start worker {}", id.0),
+            kernel: error.to_string(),
+            errno: error.raw_os_error().unwrap_or(0),
+            fix: None,
+        })?;
+        pinned.recv().unwrap_or_else(|_| Err(silent(id, "start")))?;
+        Ok(Self {
+            placement: kept.placement,
+            commands,
+            waker: kept.waker,
+            counters,
+            latency: kept.latency,
+            copy_umem: kept.copy_umem,
+            zero_copy_umem: None,
+            pair_count: 0,
+            thread: Some(thread),
+        })
+    }
+
+    pub(super) fn id(&self) -> WorkerId {
+        self.placement.worker
+    }
+
+    /// Gives a command, waiting while too many are there.
+    pub(super) fn tell(&self, mut command: Command) -> Result<(), EngineError> {
+        let deadline = Instant::now() + PATIENCE;
+        while let Err(refused) = self.commands.push(command) {
+            if Instant::now() > deadline {
+                return Err(silent(self.id(), "take a command"));
+            }
+            command = refused;
+            self.waker.poke();
+            std::thread::yield_now();
+        }
+        self.waker.poke();
+        Ok(())
+    }
+
+    /// Waits for an answer.
+    pub(super) fn answer<T>(&self, receiver: &Receiver<T>) -> Result<T, EngineError> {
+        receiver.recv_timeout(PATIENCE).map_err(|_timeout| silent(self.id(), "answer"))
+    }
+
+    /// Ends the thread.
+    pub(super) fn stop(&mut self) {
+        self.tell(Command::Stop).ok();
+        if let Some(thread) = self.thread.take() {
+            thread.join().ok();
+        }
+    }
+}
+
+fn silent(worker: WorkerId, what: &str) -> EngineError {
+    EngineError {
+        what: format!("have worker {} {what}", worker.0),
+        kernel: format!("it said nothing for {} s", PATIENCE.as_secs()),
+        errno: libc::ETIMEDOUT,
+        fix: Some("tidegate get workers shows whether it beats".into()),
+    }
+}
+
+/// The limits that the engine's configuration sets for one worker.
+pub(super) fn frames_of(config: &EngineConfig) -> u32 {
+    config.frames_per_queue.saturating_mul(config.queues_per_worker_max.max(1))
+}

@@ -1,0 +1,146 @@
+//! Where a decided frame goes: a transmit ring, another worker, the kernel, or the free list.
+
+use crate::engine::CopyMode;
+use crate::types::{InterfaceSlot, Time, WorkerId};
+use crate::verdict::{DropReason, PassReason, Verdict};
+use crate::worker::Worker;
+use crate::worker::burst::Decision;
+use crate::worker::hand_off::Handed;
+use crate::worker::port::{TxNote, count_drop};
+use crate::xdp::layout::{ROAD_TRAILER_BYTES, RoadTrailer};
+use crate::xdp::umem::{Frame, PairIndex};
+use zerocopy::IntoBytes;
+
+/// Who transmits on an interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Egress {
+    /// Not attached.
+    Nobody,
+    /// This worker, by this pair.
+    Own(PairIndex),
+    /// Another worker.
+    Other(WorkerId),
+}
+
+/// The pair that leads back to the kernel.
+pub(super) const ROAD: PairIndex = PairIndex(0);
+
+impl Worker {
+    /// Sends a decided frame on its way, and counts it or leaves a note for who will.
+    #[inline]
+    pub(super) fn dispatch(
+        &mut self,
+        mode: CopyMode,
+        frame: Frame,
+        decision: &Decision,
+        now: Time,
+    ) {
+        let note = TxNote {
+            ingress: decision.arrival.ingress,
+            verdict: decision.verdict,
+            service: decision.service,
+            len: decision.len,
+            stamp_ns: decision.arrival.stamp_ns,
+            read_at: decision.arrival.read_at,
+        };
+        match decision.verdict {
+            Verdict::Forward(egress) => self.leave_by(egress, mode, frame, note),
+            Verdict::Reject(_) => self.leave_by(note.ingress, mode, frame, note),
+            Verdict::Pass(reason) => self.pass(reason, mode, frame, (note, now)),
+            Verdict::Drop(reason) => self.discard(mode, frame, &note, reason),
+            Verdict::HandOff(worker) => {
+                let handed = Handed::to_process(decision, mode);
+                self.hand(worker, mode, frame, (handed, note));
+            }
+            // The pipeline leaves none; a lost packet would show as in flight for ever.
+            Verdict::Pending => self.discard(mode, frame, &note, DropReason::FlowStateInvalid),
+        }
+    }
+
+    /// Puts a finished frame on an interface, by our own pair or its owner's.
+    pub(super) fn leave_by(
+        &mut self,
+        egress: InterfaceSlot,
+        mode: CopyMode,
+        frame: Frame,
+        note: TxNote,
+    ) {
+        let who = self.egress.get(usize::from(egress.0)).copied().unwrap_or(Egress::Nobody);
+        match who {
+            Egress::Own(pair) => self.enqueue(pair, mode, frame, note),
+            Egress::Other(worker) => {
+                let handed = Handed::to_send(&note, egress, mode);
+                self.hand(worker, mode, frame, (handed, note));
+            }
+            Egress::Nobody => self.discard(mode, frame, &note, DropReason::DevReady),
+        }
+    }
+
+    fn enqueue(&mut self, pair: PairIndex, mode: CopyMode, frame: Frame, note: TxNote) {
+        let Some(port) = self.ports.get_mut(usize::from(pair.0)).and_then(Option::as_mut) else {
+            return self.discard(mode, frame, &note, DropReason::DevReady);
+        };
+        let to = port.pair.mode;
+        let frame = match self.parts.pools.convert(frame, note.len, (mode, to)) {
+            Ok(frame) => frame,
+            Err(frame) => return self.discard(mode, frame, &note, DropReason::Nomem),
+        };
+        if let Err(frame) = port.enqueue(frame, note) {
+            self.discard(to, frame, &note, DropReason::FullRing);
+        }
+    }
+
+    /// The road back to the kernel (T8): the frame and, behind it, where it came from.
+    fn pass(
+        &mut self,
+        _: PassReason,
+        mode: CopyMode,
+        mut frame: Frame,
+        (mut note, now): (TxNote, Time),
+    ) {
+        if !self.road_limiter.take(now) {
+            return self.discard(mode, frame, &note, DropReason::RateLimited);
+        }
+        let snapshot = self.reader.read();
+        let Some(from) = snapshot.interface(note.ingress).map(|interface| interface.index) else {
+            return self.discard(mode, frame, &note, DropReason::DevReady);
+        };
+        let trailer = RoadTrailer::new(self.parts.config.road_magic, from);
+        let buffer = self.parts.pools.of(mode).buffer(&mut frame);
+        let Some(place) = buffer.get_mut(note.len..note.len + ROAD_TRAILER_BYTES) else {
+            return self.discard(mode, frame, &note, DropReason::Nomem);
+        };
+        place.copy_from_slice(trailer.as_bytes());
+        note.len += ROAD_TRAILER_BYTES;
+        self.enqueue(ROAD, mode, frame, note);
+    }
+
+    pub(super) fn discard(
+        &mut self,
+        mode: CopyMode,
+        frame: Frame,
+        note: &TxNote,
+        reason: DropReason,
+    ) {
+        self.parts.pools.of(mode).put(frame);
+        count_drop(&self.parts.counters, note, reason);
+    }
+
+    fn hand(
+        &mut self,
+        to: WorkerId,
+        mode: CopyMode,
+        frame: Frame,
+        (handed, note): (Handed, TxNote),
+    ) {
+        if !self.parts.hand_off.has_room(to) {
+            return self.discard(mode, frame, &note, DropReason::HandOffFull);
+        }
+        let lent = self.parts.pools.of(mode).lend(frame);
+        self.parts.counters.work.handed_packets.add(1);
+        if let Err(lent) = self.parts.hand_off.give(to, handed.with(lent)) {
+            self.parts.pools.take_back(mode, lent.into_index());
+            count_drop(&self.parts.counters, &note, DropReason::HandOffFull);
+        }
+    }
+}

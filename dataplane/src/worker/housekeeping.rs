@@ -1,0 +1,39 @@
+//! What a worker does now and then: ageing, hand-over of histograms, gauges.
+
+use crate::stats::FramePlace;
+use crate::types::Time;
+use crate::worker::Worker;
+
+/// Gauges are renewed this often: a census looks at every frame.
+const GAUGES_NS: u64 = 100_000_000;
+
+impl Worker {
+    /// A bounded share of the chores.
+    pub(super) fn housekeep(&mut self, now: Time) {
+        self.parts.pipeline.flows.expire(now);
+        if !self.parts.pipeline.flows.changes_mut().removed.is_empty() {
+            self.sync_flow_map(&mut []);
+        }
+        self.parts.latency.hand_over();
+        if now.0.saturating_sub(self.last_housekeeping.0) >= GAUGES_NS {
+            self.last_housekeeping = now;
+            self.renew_gauges(now);
+        }
+    }
+
+    fn renew_gauges(&self, now: Time) {
+        let work = &self.parts.counters.work;
+        work.heartbeat_ns.set(now.0);
+        let census = self.parts.pools.census();
+        work.frames_total.set(census.total().into());
+        for (place, count) in [
+            (FramePlace::Free, census.free),
+            (FramePlace::Fill, census.fill),
+            (FramePlace::Held, census.held),
+            (FramePlace::Handed, census.handed),
+            (FramePlace::Tx, census.tx),
+        ] {
+            work.frames[place as usize].set(count.into());
+        }
+    }
+}

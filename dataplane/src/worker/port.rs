@@ -1,0 +1,125 @@
+//! A bound pair as its worker drives it, with what must be known of frames that wait to be sent.
+
+use crate::stats::{LatencyRecorder, Stage, WorkerCounters};
+use crate::types::{InterfaceSlot, ServiceId, Time};
+use crate::verdict::{DropReason, Verdict};
+use crate::xdp::socket::{BoundPair, PENDING_TX_MAX};
+use crate::xdp::umem::{Frame, FramePool};
+use arrayvec::ArrayVec;
+
+/// What is counted when a frame leaves, or does not.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct TxNote {
+    /// Where the packet came in.
+    pub ingress: InterfaceSlot,
+    /// Forward, Reject or Pass.
+    pub verdict: Verdict,
+    /// The service port it concerned.
+    pub service: ServiceId,
+    /// Its bytes.
+    pub len: usize,
+    /// The XDP program's stamp; 0 if it was not sampled.
+    pub stamp_ns: u64,
+    /// When a worker read it first.
+    pub read_at: Time,
+}
+
+/// A pair and its notes.
+#[derive(Debug)]
+pub(super) struct Port {
+    /// The pair.
+    pub pair: BoundPair,
+    notes: ArrayVec<TxNote, PENDING_TX_MAX>,
+}
+
+impl Port {
+    pub(super) fn new(pair: BoundPair) -> Self {
+        Self { pair, notes: ArrayVec::new() }
+    }
+
+    /// Puts a frame on the list to send. The frame comes back where the list is full.
+    #[inline]
+    pub(super) fn enqueue(&mut self, frame: Frame, note: TxNote) -> Result<(), Frame> {
+        self.pair.enqueue(frame)?;
+        // Both lists have the same capacity and length.
+        self.notes.try_push(note).ok();
+        Ok(())
+    }
+
+    /// Whether nothing is in the rings that this side must see to before it sleeps.
+    pub(super) fn is_at_rest(&mut self) -> bool {
+        !self.pair.has_received() && !self.pair.has_unsent()
+    }
+
+    /// Frees what was sent, and reminds the kernel of what was not.
+    pub(super) fn complete(&mut self, pool: &mut FramePool) {
+        self.pair.complete(pool);
+        if self.pair.has_unsent() {
+            self.pair.kick();
+        }
+    }
+
+    /// Sends the list and counts each of its packets. Returns the sampled ones' times.
+    pub(super) fn transmit(
+        &mut self,
+        pool: &mut FramePool,
+        counters: &WorkerCounters,
+        samples: &mut Samples,
+    ) {
+        if self.notes.is_empty() {
+            return;
+        }
+        let refused = self.pair.transmit(pool);
+        let sent = self.notes.len().saturating_sub(refused);
+        let egress = counters.interface(self.pair.slot);
+        for (at, note) in self.notes.drain(..).enumerate() {
+            if at >= sent {
+                count_drop(counters, &note, DropReason::FullRing);
+                continue;
+            }
+            egress.transmitted_packets.add(1);
+            egress.transmitted_bytes.add(note.len as u64);
+            count_sent(counters, &note);
+            if note.stamp_ns != 0 && matches!(note.verdict, Verdict::Forward(_)) {
+                samples.try_push((note.stamp_ns, note.read_at)).ok();
+            }
+        }
+        if self.pair.kick() {
+            counters.work.kicks.add(1);
+        }
+    }
+}
+
+fn count_sent(counters: &WorkerCounters, note: &TxNote) {
+    let ingress = counters.interface(note.ingress);
+    match note.verdict {
+        Verdict::Forward(_) => ingress.forwarded_packets.add(1),
+        Verdict::Reject(reason) => {
+            ingress.rejected_packets[reason as usize].add(1);
+            counters.service(note.service).rejected_packets.add(1);
+            counters.work.generated_packets.add(1);
+        }
+        Verdict::Pass(reason) => ingress.passed_packets[reason as usize].add(1),
+        Verdict::Pending | Verdict::Drop(_) | Verdict::HandOff(_) => {}
+    }
+}
+
+/// Counts a packet that goes nowhere.
+pub(super) fn count_drop(counters: &WorkerCounters, note: &TxNote, reason: DropReason) {
+    counters.interface(note.ingress).dropped_packets[reason as usize].add(1);
+    if note.service != ServiceId(0) {
+        counters.service(note.service).dropped_packets.add(1);
+    }
+}
+
+/// Stamp and time of reading of the sampled packets of a burst.
+pub(super) type Samples = ArrayVec<(u64, Time), PENDING_TX_MAX>;
+
+/// Records sampled packets that were put on a transmit ring at `sent_at`.
+pub(super) fn record(latency: &mut LatencyRecorder, samples: &Samples, sent_at: Time) {
+    for (stamp_ns, read_at) in samples {
+        latency.record(Stage::QueueWait, read_at.0.saturating_sub(*stamp_ns));
+        latency.record(Stage::Forwarding, sent_at.0.saturating_sub(read_at.0));
+        latency.record(Stage::Total, sent_at.0.saturating_sub(*stamp_ns));
+    }
+}
