@@ -1,6 +1,12 @@
 //! Packets and snapshots for tests, benchmarks and fuzzers. The packets are written by an
 //! independent builder (etherparse), so that our own parser is not its own witness.
-#![expect(clippy::unwrap_used, clippy::missing_panics_doc, reason = "test support")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::missing_panics_doc,
+    clippy::needless_pass_by_value,
+    reason = "test support"
+)]
 
 use crate::engine::FlowTimeouts;
 use crate::flow_table::{FlowTable, FlowTableConfig, HashKey, OwnerDirectory};

@@ -58,7 +58,7 @@ fn rig(queues: u32) -> Result<Rig> {
     let pod = pod.address();
     let gateway = topology.gateway();
     for line in [
-        &format!("link add tidegate0 numtxqueues 2 numrxqueues 2 type veth peer name tidegate1"),
+        "link add tidegate0 numtxqueues 2 numrxqueues 2 type veth peer name tidegate1",
         "link set tidegate0 up",
         "link set tidegate1 up",
     ] {

@@ -55,7 +55,6 @@ impl Tag {
     const PRESENT: u32 = 2;
 
     #[inline]
-    #[expect(clippy::cast_possible_truncation, reason = "the upper half")]
     fn of(hash: u64) -> Self {
         Self((hash >> 32) as u32 & !Self::DISPLACED | Self::PRESENT)
     }

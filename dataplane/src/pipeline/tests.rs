@@ -321,7 +321,7 @@ fn random_and_truncated_frames_get_a_verdict() {
         let mut frame = seeds[round as usize % 2].clone();
         for _ in 0..random.below(4) {
             let at = random.below(u32::try_from(frame.len()).unwrap()) as usize;
-            frame[at] = random.next_u64() as u8;
+            frame[at] = random.next_u64().to_ne_bytes()[0];
         }
         if round % 3 == 0 {
             frame.truncate(random.below(u32::try_from(frame.len()).unwrap()) as usize);

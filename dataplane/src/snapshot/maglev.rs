@@ -202,7 +202,7 @@ mod tests {
     use super::*;
 
     fn backends(count: u16) -> Vec<MaglevBackend> {
-        let address = |i: u16| IpAddress::v4([10, 244, (i >> 8) as u8, i as u8]);
+        let address = |i: u16| IpAddress::v4([10, 244, i.to_be_bytes()[0], i.to_be_bytes()[1]]);
         let backend = |i| MaglevBackend {
             address: address(i),
             port: L4Port::new(5000),
