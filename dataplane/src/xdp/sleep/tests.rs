@@ -185,9 +185,9 @@ fn where_io_uring_is_forbidden_poll_is_used_and_said() {
 /// As a container's profile does it; for this thread only.
 #[expect(unsafe_code, reason = "prctl(2)")]
 fn forbid_io_uring() {
-    let load = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
-    let equal = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
-    let give = (libc::BPF_RET | libc::BPF_K) as u16;
+    let load = u16::try_from(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS).unwrap();
+    let equal = u16::try_from(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K).unwrap();
+    let give = u16::try_from(libc::BPF_RET | libc::BPF_K).unwrap();
     let number = u32::try_from(libc::SYS_io_uring_setup).unwrap();
     let eperm = libc::SECCOMP_RET_ERRNO | libc::EPERM.cast_unsigned();
     let step = |code, jt, k| libc::sock_filter { code, jt, jf: 0, k };
