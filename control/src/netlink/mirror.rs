@@ -1,5 +1,6 @@
 //! Keeps a [`NetworkState`] like the kernel's.
 
+use super::channels;
 use super::decode;
 use super::error::NetlinkError;
 use super::state::NetworkState;
@@ -11,6 +12,7 @@ use rtnetlink::packet_route::neighbour::{
 };
 use rtnetlink::packet_route::route::RouteMessage;
 use rtnetlink::{Handle, MulticastGroup, RouteMessageBuilder};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -216,7 +218,14 @@ async fn read(
     if tables.links {
         let links: Vec<_> =
             handle.link().get().execute().try_collect().await.map_err(list("links"))?;
-        state.links = Arc::new(links.iter().map(decode::link).map(|l| (l.index, l)).collect());
+        let mut links: BTreeMap<_, _> =
+            links.iter().map(decode::link).map(|link| (link.index, link)).collect();
+        for (index, count) in channels::receive_queues().await {
+            if let Some(link) = links.get_mut(&index) {
+                link.rx_queue_count = count;
+            }
+        }
+        state.links = Arc::new(links);
     }
     if tables.addresses {
         let messages = handle.address().get().execute().try_collect::<Vec<_>>().await;

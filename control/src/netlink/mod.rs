@@ -1,6 +1,7 @@
 //! A mirror of the kernel's links, addresses, routes and neighbours (T12), and the devices that
 //! tidegate makes for itself (T8).
 
+mod channels;
 mod decode;
 mod error;
 mod mirror;

@@ -55,7 +55,7 @@ pub struct Link {
     pub kind: Box<str>,
     /// The bridge, bond or VRF that it belongs to.
     pub master: Option<IfIndex>,
-    /// Receive queues.
+    /// Receive queues in use.
     pub rx_queue_count: u32,
     /// The device below (VLAN, macvlan) or at the other end (veth), where in this namespace or
     /// told by number.
