@@ -6,6 +6,7 @@ pub mod admin;
 pub mod cli;
 pub mod compile;
 pub mod config;
+pub mod daemon;
 pub mod demo;
 pub mod fault;
 pub mod model;

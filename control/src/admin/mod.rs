@@ -5,6 +5,7 @@ pub mod client;
 pub mod query;
 pub mod report;
 pub mod server;
+mod wording;
 
 pub use client::{Client, ClientError};
 pub use query::{Mailbox, Query};

@@ -240,6 +240,10 @@ pub struct WorkerReport {
     pub worker: u8,
     /// The CPU that it is pinned to.
     pub cpu: Option<usize>,
+    /// How it sleeps: `io_uring` or `poll`.
+    pub sleep: String,
+    /// Why not by `io_uring`, in the kernel's words.
+    pub io_uring_refused: Option<String>,
     /// Part of the last second spent on packets, 0 to 1.
     pub busy: f64,
     /// Milliseconds since its last heartbeat.

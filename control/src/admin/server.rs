@@ -190,7 +190,7 @@ fn checks_text(status: &StatusReport) -> String {
     for check in &status.checks {
         let (sign, word) = if check.ok { ('+', "ok") } else { ('-', "failed") };
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "[{sign}]{} {word}: {}", check.name, check.detail).is_ok();
+        writeln!(text, "[{sign}]{} {word}: {}", check.name, check.detail).ok();
     }
     text + if status.ready { "readyz check passed\n" } else { "readyz check failed\n" }
 }

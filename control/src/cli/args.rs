@@ -1,7 +1,7 @@
 //! The command line's grammar.
 
 use crate::cli::output::Format;
-use crate::cli::verb::{completion, config, explain_drop, get, latency};
+use crate::cli::verb::{completion, config, explain_drop, get, latency, run};
 use crate::demo;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
@@ -49,6 +49,10 @@ pub struct Output {
 /// The verbs.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Run the daemon
+    Run(run::RunArgs),
+    /// Show it: namespaces, real servers, real traffic, and where every packet went
+    Demo(demo::DemoArgs),
     /// One screen: ready, interfaces, sum of packets, warnings
     Status(StatusArgs),
     /// List what the daemon has
@@ -61,8 +65,6 @@ pub enum Command {
     ExplainDrop(explain_drop::ExplainDropArgs),
     /// Version of this binary, and of the daemon where one runs
     Version,
-    /// A cluster in namespaces with real traffic; removed at the end
-    Demo(demo::DemoArgs),
     /// A server of the demo's pods
     #[command(hide = true)]
     DemoPod(demo::PodArgs),
@@ -112,6 +114,7 @@ mod tests {
             "latency --reset",
             "latency -o hgrm --stage queue-wait",
             "config check /etc/tidegate/config.yaml",
+            "run --config /etc/tidegate/config.yaml -q",
             "explain-drop FLOW_TABLE_FULL",
         ] {
             let words = format!("tidegate {line}");

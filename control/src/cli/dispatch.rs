@@ -17,7 +17,7 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(fault) => {
             // Nobody reads a closed stderr; the exit code still tells.
-            let _ = writeln!(io::stderr(), "{fault}").is_ok();
+            writeln!(io::stderr(), "{fault}").ok();
             fault.exit.into()
         }
     }
@@ -25,9 +25,14 @@ pub fn main() -> ExitCode {
 
 fn dispatch(cli: Cli) -> Result<(), Fault> {
     let Cli { global, command } = cli;
+    if let Command::Run(args) = command {
+        return verb::run::run(&args, &global);
+    }
     log_to_stderr(&global);
     let client = Client::new(&global.socket);
     match command {
+        // Handled above: the daemon has a log of its own.
+        Command::Run(_) => Ok(()),
         Command::Status(args) => block_on(verb::status::run(&client, args.output)),
         Command::Get(args) => block_on(verb::get::run(&client, args, global.quiet)),
         Command::Latency(args) => block_on(verb::latency::run(&client, args)),
@@ -42,7 +47,7 @@ fn dispatch(cli: Cli) -> Result<(), Fault> {
 
 #[expect(clippy::needless_pass_by_value, reason = "the shape of map_err")]
 fn from_anyhow(error: anyhow::Error) -> Fault {
-    Fault::new(Exit::Failed, format!("failed to {error:#}"))
+    Fault::new(Exit::Failed, format!("{error:#}"))
 }
 
 fn log_to_stderr(global: &Global) {

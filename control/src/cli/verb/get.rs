@@ -163,7 +163,7 @@ impl Printer<'_> {
     fn say(&self, text: &str) {
         if !self.quiet {
             // Nobody reads a closed stderr.
-            let _ = writeln!(io::stderr(), "{text}").is_ok();
+            writeln!(io::stderr(), "{text}").ok();
         }
     }
 }

@@ -5,5 +5,6 @@ pub mod config;
 pub mod explain_drop;
 pub mod get;
 pub mod latency;
+pub mod run;
 pub mod status;
 pub mod version;

@@ -59,7 +59,8 @@ pub fn sum_line(sum: &PacketSum) -> String {
 
 /// The drop reasons' names, one a line.
 pub fn names(report: &DropsReport) -> String {
-    report.dropped.iter().map(|row| format!("drop/{}/{}\n", row.interface, row.reason)).collect()
+    let name = |row: &ReasonReport| format!("drop/{}/{}\n", row.interface, row.reason);
+    report.dropped.iter().map(name).collect::<Vec<_>>().concat()
 }
 
 #[cfg(test)]

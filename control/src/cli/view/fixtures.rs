@@ -123,6 +123,8 @@ pub(crate) fn worker() -> WorkerReport {
     WorkerReport {
         worker: 0,
         cpu: Some(1),
+        sleep: "io_uring".into(),
+        io_uring_refused: None,
         busy: 0.125,
         heartbeat_milliseconds: 3,
         polls_work: 900,

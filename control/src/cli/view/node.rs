@@ -1,6 +1,6 @@
 //! Interfaces, workers and neighbours as rows.
 
-use crate::admin::report::{InterfaceReport, NeighborReport, WorkerReport};
+use crate::admin::report::{InterfaceReport, NeighborReport, QueueReport, WorkerReport};
 use crate::cli::view::number::{count, milliseconds, percent, rate};
 use crate::cli::view::row::Rows;
 
@@ -41,7 +41,7 @@ impl Rows for InterfaceReport {
             count(self.redirected_packets),
             count(self.passed_packets),
             count(lost),
-            remarks(self).join("; "),
+            self.remarks().join("; "),
         ]
     }
 
@@ -52,20 +52,8 @@ impl Rows for InterfaceReport {
 
 /// Queues and their workers: `0>w0,1>w1`.
 fn queues(interface: &InterfaceReport) -> String {
-    let pair = |queue: &_| {
-        let crate::admin::report::QueueReport { queue, worker, .. } = queue;
-        format!("{queue}>w{worker}")
-    };
+    let pair = |queue: &QueueReport| format!("{}>w{}", queue.queue, queue.worker);
     interface.queues.iter().map(pair).collect::<Vec<_>>().join(",")
-}
-
-/// Everything about an interface that is less than it could be.
-pub(crate) fn remarks(interface: &InterfaceReport) -> Vec<String> {
-    let error = interface.error.iter().map(|words| format!("cannot attach: {words}"));
-    let native = interface.native_refused.iter().map(|words| format!("no native XDP: {words}"));
-    let zero_copy =
-        interface.zero_copy_refused.iter().map(|words| format!("no zero-copy: {words}"));
-    error.chain(native).chain(zero_copy).collect()
 }
 
 impl Rows for WorkerReport {
@@ -84,6 +72,7 @@ impl Rows for WorkerReport {
         "HELD",
         "HANDED",
         "TX",
+        "SLEEP BY",
         "EMPTY POLLS",
         "HANDED PACKETS",
         "TAKEN PACKETS",
@@ -92,7 +81,7 @@ impl Rows for WorkerReport {
         "SNAT PORTS",
         "SNAPSHOT",
     ];
-    const NARROW: usize = 13;
+    const NARROW: usize = 14;
 
     fn cells(&self) -> Vec<String> {
         let place = |name| count(self.frames.get(name).copied().unwrap_or_default());
@@ -110,6 +99,7 @@ impl Rows for WorkerReport {
             place("held"),
             place("handed"),
             place("tx"),
+            self.sleep.clone(),
             count(self.polls_empty),
             count(self.handed_packets),
             count(self.taken_packets),

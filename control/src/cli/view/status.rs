@@ -2,7 +2,6 @@
 
 use crate::admin::report::{InterfaceReport, SourceReport, StatusReport};
 use crate::cli::view::drops::sum_line;
-use crate::cli::view::node::remarks;
 use crate::cli::view::number::{age, count};
 use crate::cli::view::table::Table;
 
@@ -52,20 +51,12 @@ fn source(source: &SourceReport) -> String {
 }
 
 /// An interface's modes, or why it is not attached.
-pub(crate) fn interface(interface: &InterfaceReport) -> String {
-    let remarks = remarks(interface);
-    let modes = match (&interface.attach_mode, &interface.copy_mode) {
-        (Some(attach), Some(copy)) => format!("{attach} XDP, {copy}"),
-        _ => "not attached".to_owned(),
+fn interface(interface: &InterfaceReport) -> String {
+    let remarks = match interface.remarks().as_slice() {
+        [] => String::new(),
+        remarks => format!(" ({})", remarks.join("; ")),
     };
-    let queues = match interface.queues.len() {
-        0 => String::new(),
-        1 => ", 1 queue".to_owned(),
-        n => format!(", {n} queues"),
-    };
-    let remarks =
-        if remarks.is_empty() { String::new() } else { format!(" ({})", remarks.join("; ")) };
-    format!("{modes}{queues}, MTU {}{remarks}", interface.mtu)
+    interface.modes() + &remarks
 }
 
 #[cfg(test)]

@@ -1,0 +1,286 @@
+//! The control thread's loop: what changed, what follows from it, who asks.
+
+use crate::admin::query::Query;
+use crate::compile::{Compiled, Compiler, ServiceReport};
+use crate::config::Config;
+use crate::daemon::attachments::Attachments;
+use crate::daemon::latency::LatencyTotals;
+use crate::daemon::meter::Meter;
+use crate::daemon::tally::Tally;
+use crate::daemon::{attachments::Hooks, report};
+use crate::fault::chain;
+use crate::model::ClusterState;
+use crate::netlink::{Mirror, NetworkState};
+use crate::source::{FileSource, SourceEvent};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+use tidegate_dataplane::engine::Engine;
+use tidegate_dataplane::types::{IfIndex, WorkerId};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::{MissedTickBehavior, interval, sleep_until};
+
+/// How long changes gather before they are compiled. A folder of manifests or a new veth comes as
+/// several; longer delays each change by as much.
+const COALESCE: Duration = Duration::from_millis(5);
+
+/// Heartbeats, old snapshots and retries are looked after this often.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Counters are sampled, and latency collected, this often.
+const SAMPLE: Duration = Duration::from_secs(1);
+
+/// How long the start waits for neighbours: an answer takes a millisecond, the kernel gives up one
+/// that is down after three seconds. Longer delays the start where a backend's node is down.
+const NEIGHBOURS_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Compilations in a row while attaching changes what is attached: two settle it, one more
+/// allows for an interface that vanishes meanwhile.
+const ROUNDS_MAX: usize = 3;
+
+/// What the daemon is made of.
+#[derive(Debug)]
+pub struct Control {
+    /// The configuration.
+    pub config: Config,
+    /// The node's name.
+    pub node: String,
+    /// The packet path.
+    pub engine: Engine,
+    /// The kernel's network.
+    pub mirror: Arc<Mirror>,
+    /// Compromises that hold from the start on.
+    pub warnings: Vec<String>,
+    pub(crate) attachments: Attachments,
+    pub(crate) latency: LatencyTotals,
+    pub(crate) meter: Meter,
+    pub(crate) tally: Tally,
+    pub(crate) source: SourceStatus,
+    pub(crate) compiled: CompiledStatus,
+    pub(crate) started: (Instant, SystemTime),
+    pub(crate) stale_workers: Vec<WorkerId>,
+    compiler: Compiler,
+    probing: Option<JoinHandle<()>>,
+}
+
+/// How the source is.
+#[derive(Debug, Default)]
+pub(crate) struct SourceStatus {
+    pub(crate) cluster: Option<Arc<ClusterState>>,
+    pub(crate) changed: Option<Instant>,
+    pub(crate) error: Option<String>,
+}
+
+/// What the last compilation told.
+#[derive(Debug, Default)]
+pub(crate) struct CompiledStatus {
+    pub(crate) report: Vec<ServiceReport>,
+    pub(crate) warnings: Vec<String>,
+    pub(crate) probes: Vec<(IfIndex, IpAddr)>,
+    /// Why the last snapshot was not published.
+    pub(crate) publish_error: Option<String>,
+    /// Whether one was.
+    pub(crate) is_published: bool,
+}
+
+/// What the loop listens to.
+#[derive(Debug)]
+pub struct Inputs {
+    /// The manifests.
+    pub source: FileSource,
+    /// The admin socket.
+    pub queries: mpsc::Receiver<Query>,
+}
+
+impl Control {
+    /// The control thread's state before anything was compiled.
+    pub fn new(config: Config, node: String, engine: Engine, mirror: Mirror) -> Self {
+        let sampled_every = config.latency.sample.0.map_or(0, Into::into);
+        Self {
+            compiler: Compiler::new(&node),
+            latency: LatencyTotals::new(sampled_every),
+            config,
+            node,
+            engine,
+            mirror: Arc::new(mirror),
+            warnings: Vec::new(),
+            attachments: Attachments::default(),
+            meter: Meter::default(),
+            tally: Tally::default(),
+            source: SourceStatus::default(),
+            compiled: CompiledStatus::default(),
+            started: (Instant::now(), SystemTime::now()),
+            stale_workers: Vec::new(),
+            probing: None,
+        }
+    }
+
+    /// Waits for the first state of the source and makes it so. A refused one is told in the
+    /// status; the loop waits for a better one.
+    pub async fn first(&mut self, inputs: &mut Inputs) {
+        if let Some(event) = inputs.source.next().await {
+            self.take(event);
+        }
+        self.apply();
+        let found = tokio::time::timeout(NEIGHBOURS_PATIENCE, self.find_neighbours()).await;
+        if found.is_err() {
+            tracing::info!("some neighbours did not answer yet");
+        }
+    }
+
+    /// Ready means that the first packet to each backend that is there gets through.
+    async fn find_neighbours(&mut self) {
+        let mut network = self.mirror.subscribe();
+        network.mark_changed();
+        while !self.compiled.probes.is_empty() && network.changed().await.is_ok() {
+            self.apply();
+        }
+    }
+
+    /// Serves until `stop` is done.
+    pub async fn run(&mut self, mut inputs: Inputs, stop: impl Future<Output = ()>) {
+        let mut network = self.mirror.subscribe();
+        let (mut tick, mut sample) = (interval(TICK), interval(SAMPLE));
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        sample.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // What changed before this line is compiled once more: nothing is missed.
+        let mut due = Some(tokio::time::Instant::now());
+        tokio::pin!(stop);
+        loop {
+            let at = due.unwrap_or_else(tokio::time::Instant::now);
+            let mut is_dirty = false;
+            tokio::select! {
+                () = &mut stop => return,
+                Some(event) = inputs.source.next() => is_dirty = self.take(event),
+                Ok(()) = network.changed() => is_dirty = true,
+                Some(query) = inputs.queries.recv() => report::answer(self, query),
+                _ = tick.tick() => is_dirty = self.tick(),
+                _ = sample.tick() => self.sample(),
+                () = sleep_until(at), if due.is_some() => {
+                    due = None;
+                    self.apply();
+                }
+            }
+            if is_dirty && due.is_none() {
+                due = Some(tokio::time::Instant::now() + COALESCE);
+            }
+        }
+    }
+
+    /// Takes what the source tells. Whether there is something to compile.
+    fn take(&mut self, event: SourceEvent) -> bool {
+        match event {
+            SourceEvent::State(cluster) => {
+                self.source.cluster = Some(cluster);
+                self.source.changed = Some(Instant::now());
+                self.source.error = None;
+                true
+            }
+            SourceEvent::Refused(error) => {
+                let error = chain(&error);
+                tracing::error!("failed to {error}; the last good state keeps serving");
+                self.source.error = Some(error);
+                false
+            }
+        }
+    }
+
+    fn tick(&mut self) -> bool {
+        let stale = self.engine.tick();
+        if stale != self.stale_workers {
+            if !stale.is_empty() {
+                tracing::error!(workers = ?stale, "workers without heartbeat for a second");
+            }
+            self.stale_workers = stale;
+        }
+        self.attachments.is_retry_due(Instant::now())
+    }
+
+    fn sample(&mut self) {
+        for (_, recorded) in self.engine.collect_latency() {
+            self.latency.add(&recorded);
+        }
+        let values = report::series(self);
+        self.meter.sample(Instant::now(), values);
+        self.probe();
+        report::tell_systemd(self);
+    }
+
+    /// Compiles, attaches, publishes, detaches: until nothing changes any more.
+    fn apply(&mut self) {
+        let Some(cluster) = self.source.cluster.clone() else { return };
+        let network = self.mirror.state();
+        for _ in 0..ROUNDS_MAX {
+            let compiled = self.compile(&cluster, &network);
+            let now = Instant::now();
+            let attached = self.attachments.attach(&mut self.engine, &compiled.wanted, now);
+            let leaving = self.attachments.take_unwanted(&compiled.wanted);
+            if !attached && leaving.is_empty() {
+                self.publish(compiled);
+                return;
+            }
+            // Load-bearing: no snapshot may send packets to an interface that is gone.
+            if !leaving.is_empty() {
+                let without = self.compile(&cluster, &network);
+                self.publish(without);
+            }
+            for live in leaving {
+                tracing::info!(interface = live.request.name, "detached");
+                Hooks::detach(&mut self.engine, live.request.slot);
+            }
+        }
+        let compiled = self.compile(&cluster, &network);
+        self.publish(compiled);
+    }
+
+    fn compile(&mut self, cluster: &ClusterState, network: &NetworkState) -> Compiled {
+        let attached = self.attachments.attached();
+        self.compiler.compile(cluster, network, &attached, &self.config)
+    }
+
+    fn publish(&mut self, compiled: Compiled) {
+        let fronts = compiled.snapshot.fronts.len();
+        self.tally.learn(&compiled.report);
+        match self.engine.publish(compiled.snapshot) {
+            Ok(version) => {
+                tracing::debug!(version = version.0, fronts, "published");
+                self.compiled.is_published = true;
+                self.compiled.publish_error = None;
+            }
+            Err(error) => {
+                let error = chain(&error);
+                tracing::error!("failed to {error}; the last snapshot keeps serving");
+                self.compiled.publish_error = Some(error);
+            }
+        }
+        self.compiled.report = compiled.report;
+        self.compiled.probes = compiled.probes;
+        log_new(&self.compiled.warnings, &compiled.warnings);
+        self.compiled.warnings = compiled.warnings;
+        self.probe();
+    }
+
+    /// Asks the kernel for the neighbours that are not known, beside the loop: each is a question
+    /// and an answer on a socket. Asked again each second while they stay unknown.
+    fn probe(&mut self) {
+        let is_busy = self.probing.as_ref().is_some_and(|task| !task.is_finished());
+        if is_busy || self.compiled.probes.is_empty() {
+            return;
+        }
+        let (mirror, probes) = (Arc::clone(&self.mirror), self.compiled.probes.clone());
+        self.probing = Some(tokio::spawn(async move {
+            for (interface, address) in probes {
+                if let Err(error) = mirror.probe_neighbour(interface, address).await {
+                    tracing::debug!(%error, "cannot probe");
+                }
+            }
+        }));
+    }
+}
+
+fn log_new(before: &[String], now: &[String]) {
+    for warning in now.iter().filter(|warning| !before.contains(warning)) {
+        tracing::warn!("{warning}");
+    }
+}

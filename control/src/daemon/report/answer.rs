@@ -1,0 +1,33 @@
+//! One question, one answer.
+
+use crate::admin::query::Query;
+use crate::admin::report::List;
+use crate::daemon::control::Control;
+use crate::daemon::report::{node, packets, services, status::status};
+
+/// Answers. A caller that went away meanwhile is no error.
+pub(crate) fn answer(control: &mut Control, query: Query) {
+    let is_heard = match query {
+        Query::Status(to) => to.send(status(control)).is_ok(),
+        Query::Services(to) => to.send(list(services::services(control))).is_ok(),
+        Query::Backends(to) => to.send(list(services::backends(control))).is_ok(),
+        Query::Flows(limit, to) => to.send(list(services::flows(control, limit))).is_ok(),
+        Query::Interfaces(to) => to.send(list(node::interfaces(control))).is_ok(),
+        Query::Workers(to) => to.send(list(node::workers(control))).is_ok(),
+        Query::Neighbors(to) => to.send(list(node::neighbors(control))).is_ok(),
+        Query::Drops(to) => to.send(packets::drops(control)).is_ok(),
+        Query::Latency(to) => to.send(control.latency.report()).is_ok(),
+        Query::LatencyHgrm(stage, to) => to.send(control.latency.hgrm(stage)).is_ok(),
+        Query::ResetLatency(to) => {
+            control.latency.reset();
+            to.send(()).is_ok()
+        }
+    };
+    if !is_heard {
+        tracing::debug!("an admin client went away before its answer");
+    }
+}
+
+fn list<T>(items: Vec<T>) -> List<T> {
+    List { items }
+}

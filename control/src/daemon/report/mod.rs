@@ -1,0 +1,13 @@
+//! From the control thread's state to reports.
+
+mod answer;
+mod counters;
+mod node;
+mod packets;
+mod services;
+mod status;
+
+pub(crate) use answer::answer;
+pub(crate) use counters::series;
+pub(crate) use node::workers;
+pub(crate) use status::{status, tell_systemd};

@@ -1,0 +1,220 @@
+//! Interfaces, workers and neighbours.
+
+use crate::admin::report::{InterfaceReport, NeighborReport, QueueReport, WorkerReport};
+use crate::daemon::accounting::InterfaceTotals;
+use crate::daemon::attachments::{Live, Refused};
+use crate::daemon::control::Control;
+use crate::daemon::meter::Series;
+use crate::daemon::report::counters::ledger;
+use rustix::time::{ClockId, clock_gettime};
+use std::collections::BTreeSet;
+use tidegate_dataplane::engine::{
+    AttachMode, CopyMode, QueueBinding, QueueStatistics, WorkerPlacement,
+};
+use tidegate_dataplane::snapshot::{NextHop, NextHopState};
+use tidegate_dataplane::stats::Counter;
+use tidegate_dataplane::stats::counters::FramePlace;
+use tidegate_dataplane::types::{IfIndex, MacAddress};
+
+/// The attached interfaces, and those that refused.
+pub(crate) fn interfaces(control: &Control) -> Vec<InterfaceReport> {
+    let ledger = ledger(control);
+    let statistics = control.engine.queue_statistics();
+    let live = control.attachments.live().values().map(|live| {
+        let totals = ledger.interfaces.get(&live.request.slot).cloned().unwrap_or_default();
+        attached(control, live, &totals, &statistics)
+    });
+    let refused = control.attachments.refused().iter();
+    let mut reports: Vec<_> =
+        live.chain(refused.map(|(index, refused)| waiting(control, *index, refused))).collect();
+    reports.sort_by(|a, b| a.name.cmp(&b.name));
+    reports
+}
+
+fn attached(
+    control: &Control,
+    live: &Live,
+    totals: &InterfaceTotals,
+    statistics: &[QueueStatistics],
+) -> InterfaceReport {
+    let (request, granted) = (&live.request, &live.granted);
+    let queue = |binding: &QueueBinding| {
+        let is_it = |s: &&QueueStatistics| s.slot == request.slot && s.queue == binding.queue;
+        queue_report(binding, statistics.iter().find(is_it))
+    };
+    let zero_copy_refused = granted.queues.iter().find_map(|q| q.zero_copy_refused.clone());
+    InterfaceReport {
+        name: request.name.clone(),
+        index: request.index.0,
+        mtu: mtu(control, request.index),
+        attached: true,
+        error: None,
+        attach_mode: Some(attach_word(granted.attach_mode).to_owned()),
+        native_refused: granted.native_refused.clone(),
+        copy_mode: copy_word(&granted.queues).map(str::to_owned),
+        zero_copy_refused,
+        queues: granted.queues.iter().map(queue).collect(),
+        received_packets: totals.received,
+        received_bytes: totals.received_bytes,
+        redirected_packets: totals.redirected,
+        passed_packets: totals.steered_past.iter().sum(),
+        transmitted_packets: totals.workers.transmitted,
+        transmitted_bytes: totals.workers.transmitted_bytes,
+        received_per_second: control.meter.rate(Series::Received(request.slot)),
+        transmitted_per_second: control.meter.rate(Series::Transmitted(request.slot)),
+    }
+}
+
+fn waiting(control: &Control, index: IfIndex, refused: &Refused) -> InterfaceReport {
+    InterfaceReport {
+        name: refused.name.clone(),
+        index: index.0,
+        mtu: mtu(control, index),
+        attached: false,
+        error: Some(refused.error.to_string()),
+        attach_mode: None,
+        native_refused: None,
+        copy_mode: None,
+        zero_copy_refused: None,
+        queues: Vec::new(),
+        received_packets: 0,
+        received_bytes: 0,
+        redirected_packets: 0,
+        passed_packets: 0,
+        transmitted_packets: 0,
+        transmitted_bytes: 0,
+        received_per_second: 0.0,
+        transmitted_per_second: 0.0,
+    }
+}
+
+fn mtu(control: &Control, index: IfIndex) -> u32 {
+    control.mirror.state().links.get(&index).map_or(0, |link| link.mtu_bytes)
+}
+
+fn queue_report(binding: &QueueBinding, statistics: Option<&QueueStatistics>) -> QueueReport {
+    let counters = statistics.cloned().unwrap_or_default();
+    QueueReport {
+        queue: binding.queue,
+        worker: binding.worker.0,
+        rx_dropped: counters.rx_dropped,
+        rx_ring_full: counters.rx_ring_full,
+        fill_ring_empty: counters.rx_fill_ring_empty_descs,
+        invalid_descriptors: counters.rx_invalid_descs + counters.tx_invalid_descs,
+    }
+}
+
+fn attach_word(mode: AttachMode) -> &'static str {
+    match mode {
+        AttachMode::Auto | AttachMode::Native => "native",
+        AttachMode::Generic => "generic",
+    }
+}
+
+fn copy_word(queues: &[QueueBinding]) -> Option<&'static str> {
+    let modes: BTreeSet<_> = queues.iter().map(|q| q.copy_mode == CopyMode::ZeroCopy).collect();
+    match (modes.contains(&true), modes.contains(&false)) {
+        (true, true) => Some("MIXED"),
+        (true, false) => Some("ZERO-COPY"),
+        (false, true) => Some("COPY"),
+        (false, false) => None,
+    }
+}
+
+/// The workers.
+pub(crate) fn workers(control: &Control) -> Vec<WorkerReport> {
+    let placements = control.engine.placements();
+    placements.iter().filter_map(|placement| worker(control, placement)).collect()
+}
+
+fn worker(control: &Control, placement: &WorkerPlacement) -> Option<WorkerReport> {
+    let id = placement.worker;
+    let counters = &control.engine.counters().get(usize::from(id.0))?.work;
+    let place = |place: &FramePlace| {
+        let frames = counters.frames.get(*place as usize).map_or(0, Counter::get);
+        (place.name().to_owned(), frames)
+    };
+    Some(WorkerReport {
+        worker: id.0,
+        cpu: placement.cpu,
+        sleep: sleep_word(placement).to_owned(),
+        io_uring_refused: placement.io_uring_refused.clone(),
+        busy: (control.meter.rate(Series::Busy(id)) / 1e9).min(1.0),
+        heartbeat_milliseconds: monotonic_ns().saturating_sub(counters.heartbeat_ns.get())
+            / 1_000_000,
+        polls_work: counters.polls_work.get(),
+        polls_empty: counters.polls_empty.get(),
+        sleeps: counters.sleeps.get(),
+        flows: counters.flows.get(),
+        snat_ports: counters.snat_ports_used.get(),
+        handed_packets: counters.handed_packets.get(),
+        taken_packets: counters.taken_packets.get(),
+        generated_packets: counters.generated_packets.get(),
+        kicks: counters.kicks.get(),
+        frames_total: counters.frames_total.get(),
+        frames: FramePlace::ALL.iter().map(place).collect(),
+        snapshot_version: counters.snapshot_version.get(),
+    })
+}
+
+fn sleep_word(placement: &WorkerPlacement) -> &'static str {
+    if placement.io_uring_refused.is_some() { "poll" } else { "io_uring" }
+}
+
+/// The clock that heartbeats are stamped with.
+fn monotonic_ns() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    let part = |value: i64| u64::try_from(value).unwrap_or_default();
+    part(now.tv_sec) * 1_000_000_000 + part(now.tv_nsec)
+}
+
+/// The published next hops.
+pub(crate) fn neighbors(control: &Control) -> Vec<NeighborReport> {
+    let snapshot = control.engine.snapshot();
+    let hop = |hop: &NextHop| NeighborReport {
+        address: hop.address.to_string(),
+        state: state_word(hop.state).to_owned(),
+        interface: snapshot.interface(hop.egress).map(|interface| interface.name.to_string()),
+        mac: (hop.destination_mac != MacAddress::default())
+            .then(|| hop.destination_mac.to_string()),
+        snat_address: hop.snat_address.map(|address| address.to_string()),
+    };
+    snapshot.next_hops.iter().map(hop).collect()
+}
+
+fn state_word(state: NextHopState) -> &'static str {
+    match state {
+        NextHopState::Resolved => "resolved",
+        NextHopState::Unresolved => "unresolved",
+        NextHopState::NotAttached => "not-attached",
+        NextHopState::NoRoute => "no-route",
+        NextHopState::Local => "local",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tidegate_dataplane::types::WorkerId;
+
+    fn binding(copy_mode: CopyMode) -> QueueBinding {
+        QueueBinding { queue: 0, worker: WorkerId(0), copy_mode, zero_copy_refused: None }
+    }
+
+    #[test]
+    fn queues_that_differ_are_called_mixed() {
+        let word = |modes: &[CopyMode]| {
+            copy_word(&modes.iter().map(|mode| binding(*mode)).collect::<Vec<_>>())
+        };
+        assert_eq!(word(&[CopyMode::Copy, CopyMode::Copy]), Some("COPY"));
+        assert_eq!(word(&[CopyMode::ZeroCopy]), Some("ZERO-COPY"));
+        assert_eq!(word(&[CopyMode::ZeroCopy, CopyMode::Copy]), Some("MIXED"));
+        assert_eq!(word(&[]), None);
+    }
+
+    #[test]
+    fn the_clock_is_the_one_that_only_grows() {
+        let before = monotonic_ns();
+        assert!(before > 0 && monotonic_ns() >= before);
+    }
+}

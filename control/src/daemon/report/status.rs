@@ -1,0 +1,117 @@
+//! One screen, and one line for systemd.
+
+use crate::admin::report::{Check, InterfaceReport, SourceReport, StatusReport};
+use crate::daemon::control::Control;
+use crate::daemon::host::kernel_release;
+use crate::daemon::report::counters::ledger;
+use crate::daemon::report::node::interfaces;
+use sd_notify::NotifyState;
+
+/// The whole.
+pub(crate) fn status(control: &Control) -> StatusReport {
+    let interfaces = interfaces(control);
+    let checks = checks(control, &interfaces);
+    let workers = control.engine.counters();
+    let (started, wall) = control.started;
+    StatusReport {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        kernel: kernel_release(),
+        node: control.node.clone(),
+        started: humantime::format_rfc3339_seconds(wall).to_string(),
+        uptime_seconds: started.elapsed().as_secs(),
+        ready: checks.iter().all(|check| check.ok),
+        checks,
+        source: source(control),
+        snapshot_version: control.engine.snapshot().version.0,
+        warnings: warnings(control, &interfaces),
+        interfaces,
+        workers: workers.len(),
+        flows: workers.iter().map(|worker| worker.work.flows.get()).sum(),
+        packets: ledger(control).sum(),
+    }
+}
+
+fn source(control: &Control) -> SourceReport {
+    let location = control.config.source.file.as_deref();
+    SourceReport {
+        kind: "file".to_owned(),
+        location: location.map(|path| path.display().to_string()).unwrap_or_default(),
+        age_seconds: control.source.changed.map(|changed| changed.elapsed().as_secs()),
+        error: control.source.error.clone(),
+        service_ports: control.compiled.report.len(),
+        fronts: control.compiled.report.iter().map(|service| service.fronts.len()).sum(),
+    }
+}
+
+/// What being ready means: read once, published, every queue bound, every worker alive.
+fn checks(control: &Control, interfaces: &[InterfaceReport]) -> Vec<Check> {
+    let refused: Vec<_> = interfaces
+        .iter()
+        .filter_map(|interface| Some(format!("{}: {}", interface.name, interface.error.as_ref()?)))
+        .collect();
+    let attached = interfaces.iter().filter(|interface| interface.attached).count();
+    let detail = match refused.as_slice() {
+        [] if attached == 0 => "none of the configured interfaces is there".to_owned(),
+        [] => format!("{attached} attached"),
+        words => words.join("; "),
+    };
+    let stale: Vec<_> = control.stale_workers.iter().map(|worker| worker.0.to_string()).collect();
+    let published = control.compiled.publish_error.clone();
+    vec![
+        check("source", control.source.cluster.is_some(), "read", control.source.error.as_ref()),
+        check(
+            "snapshot",
+            control.compiled.is_published && published.is_none(),
+            "published",
+            published.as_ref(),
+        ),
+        Check { name: "interfaces".to_owned(), ok: refused.is_empty() && attached > 0, detail },
+        Check {
+            name: "workers".to_owned(),
+            ok: stale.is_empty(),
+            detail: if stale.is_empty() {
+                "all beat".to_owned()
+            } else {
+                format!("no heartbeat of {}", stale.join(", "))
+            },
+        },
+    ]
+}
+
+fn check(name: &str, ok: bool, good: &str, error: Option<&String>) -> Check {
+    let detail = match (ok, error) {
+        (true, _) => good.to_owned(),
+        (false, Some(words)) => words.clone(),
+        (false, None) => format!("not {good} yet"),
+    };
+    Check { name: name.to_owned(), ok, detail }
+}
+
+/// Everything that is less than it could be.
+fn warnings(control: &Control, interfaces: &[InterfaceReport]) -> Vec<String> {
+    let of_interfaces = interfaces.iter().flat_map(|interface| {
+        let name = interface.name.clone();
+        interface.remarks().into_iter().map(move |remark| format!("{name}: {remark}"))
+    });
+    let source = control.source.error.iter().map(|words| format!("manifests refused: {words}"));
+    let fixed = control.warnings.iter().cloned();
+    let compiled = control.compiled.warnings.iter().cloned();
+    fixed.chain(source).chain(compiled).chain(of_interfaces).collect()
+}
+
+/// Tells systemd how we are, where it asked: ready once the first snapshot is out. The watchdog is
+/// fed only while every worker beats.
+pub(crate) fn tell_systemd(control: &Control) {
+    let services = control.compiled.report.len();
+    let line = format!("{services} service ports, {} interfaces", control.attachments.live().len());
+    let mut states = vec![NotifyState::Status(&line)];
+    if control.compiled.is_published {
+        states.push(NotifyState::Ready);
+    }
+    if control.stale_workers.is_empty() {
+        states.push(NotifyState::Watchdog);
+    }
+    if let Err(error) = sd_notify::notify(&states) {
+        tracing::debug!(%error, "systemd does not listen");
+    }
+}

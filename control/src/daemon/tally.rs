@@ -1,0 +1,105 @@
+//! Which counters belong to which service port, also those of backends that left: they keep their
+//! flows, and a service's totals must not shrink.
+
+use crate::compile::ServiceReport;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use tidegate_dataplane::stats::{Counter, WorkerCounters};
+use tidegate_dataplane::types::{BackendSlot, IpAddress, L4Port, ServiceId};
+
+/// A (service port, backend) pair's place in the counters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// The service port.
+    pub service: ServiceId,
+    /// The backend's address.
+    pub address: IpAddress,
+    /// The backend's port.
+    pub port: L4Port,
+}
+
+/// The places, by slot. Bounded by the number of slots.
+#[derive(Debug, Default)]
+pub struct Tally {
+    places: BTreeMap<BackendSlot, Place>,
+    by_service: BTreeMap<ServiceId, Vec<BackendSlot>>,
+}
+
+/// What was counted for a pair or a service port; all workers added.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TrafficTotals {
+    /// Live flows.
+    pub flows: u64,
+    /// Flows begun.
+    pub new_flows: u64,
+    /// Packets both ways.
+    pub packets: u64,
+    /// Bytes both ways.
+    pub bytes: u64,
+}
+
+impl TrafficTotals {
+    fn plus(self, other: Self) -> Self {
+        Self {
+            flows: self.flows + other.flows,
+            new_flows: self.new_flows + other.new_flows,
+            packets: self.packets + other.packets,
+            bytes: self.bytes + other.bytes,
+        }
+    }
+}
+
+impl Tally {
+    /// Learns the places of a compilation. A slot that got another user counts for that one.
+    pub fn learn(&mut self, report: &[ServiceReport]) {
+        for service in report {
+            for backend in &service.backends {
+                let (address, port) = (backend.address, backend.port);
+                self.places.insert(backend.slot, Place { service: service.id, address, port });
+            }
+        }
+        self.by_service.clear();
+        for (slot, place) in &self.places {
+            self.by_service.entry(place.service).or_default().push(*slot);
+        }
+    }
+
+    /// The pairs of a service port, those of backends that left included.
+    pub fn backends(&self, service: ServiceId) -> impl Iterator<Item = (BackendSlot, Place)> {
+        let slots = self.by_service.get(&service).into_iter().flatten();
+        slots.filter_map(|slot| Some((*slot, *self.places.get(slot)?)))
+    }
+
+    /// What was counted for a service port.
+    pub fn service(&self, service: ServiceId, workers: &[Arc<WorkerCounters>]) -> TrafficTotals {
+        let totals = self.backends(service).map(|(slot, _)| backend_totals(slot, workers));
+        totals.fold(TrafficTotals::default(), TrafficTotals::plus)
+    }
+}
+
+/// What was counted for a pair. Nothing for slot 0, which many share.
+pub fn backend_totals(slot: BackendSlot, workers: &[Arc<WorkerCounters>]) -> TrafficTotals {
+    if slot == BackendSlot::default() {
+        return TrafficTotals::default();
+    }
+    let of_worker = |worker: &Arc<WorkerCounters>| {
+        let counters = worker.backend(slot);
+        TrafficTotals {
+            flows: counters.flows.get(),
+            new_flows: counters.new_flows.get(),
+            packets: counters.forward_packets.get() + counters.reply_packets.get(),
+            bytes: counters.forward_bytes.get() + counters.reply_bytes.get(),
+        }
+    };
+    workers.iter().map(of_worker).fold(TrafficTotals::default(), TrafficTotals::plus)
+}
+
+/// Packets of a service port that were dropped or rejected; all workers added.
+pub fn refused_packets(service: ServiceId, workers: &[Arc<WorkerCounters>]) -> u64 {
+    let count = |counters: [&Counter; 2]| counters.map(Counter::get).iter().sum::<u64>();
+    let of_worker = |worker: &Arc<WorkerCounters>| {
+        let counters = worker.service(service);
+        count([&counters.rejected_packets, &counters.dropped_packets])
+    };
+    workers.iter().map(of_worker).sum()
+}
