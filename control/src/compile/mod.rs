@@ -11,11 +11,6 @@ mod report;
 mod share;
 mod tables;
 
-#[cfg(test)]
-mod dump;
-#[cfg(test)]
-mod scenarios;
-
 pub use compiled::{
     Attached, BackendReport, BackendState, Compiled, SelectionKind, ServiceReport, WantedInterface,
 };

@@ -1,5 +1,6 @@
 //! Where Services come from: files here, the API server in a later release. Both feed the model.
 
+mod document;
 mod error;
 mod file;
 mod locate;

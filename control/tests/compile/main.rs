@@ -1,196 +1,38 @@
 //! Manifests in, fronts and what a new flow meets out.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
-use super::*;
-use crate::config::{Config, InterfaceConfig, Role};
-use crate::model::ClusterState;
-use crate::netlink::{
-    InterfaceAddress, Link, Neighbour, NeighbourState, NetworkState, Route, RouteKind,
-};
-use crate::source::load_once;
-use std::fmt::Write;
-use std::net::IpAddr;
+mod dump;
+mod rig;
+
+use rig::{ETH1, Rig, VETH_A, mac, slice, textbook, web};
 use std::path::Path;
 use std::sync::Arc;
+use tidegate_control::compile::Compiled;
+use tidegate_control::config::{Algorithm, Config};
+use tidegate_control::netlink::NeighbourState;
 use tidegate_dataplane::snapshot::{NextHopState, Picker, Selection};
-use tidegate_dataplane::types::{IfIndex, InterfaceSlot, MacAddress};
-
-/// A gateway `gw`: clients behind eth0 (10.0.0.1/24), nodes behind eth1 (192.168.1.1/24) that
-/// route 10.244.1.0/24, and two own pods behind veth-a and veth-b.
-struct Rig {
-    compiler: Compiler,
-    network: NetworkState,
-    attached: Attached,
-    config: Config,
-}
-
-const ETH0: IfIndex = IfIndex(2);
-const ETH1: IfIndex = IfIndex(3);
-const VETH_A: IfIndex = IfIndex(4);
-const VETH_B: IfIndex = IfIndex(5);
-
-impl Rig {
-    fn new() -> Self {
-        let mut rig = Self {
-            compiler: Compiler::new("gw"),
-            network: NetworkState::default(),
-            attached: Attached::new(),
-            config: Config::default(),
-        };
-        rig.config.interfaces = vec![
-            InterfaceConfig { role: Role::Client, ..InterfaceConfig::named("eth0") },
-            InterfaceConfig::named("eth1"),
-            InterfaceConfig { role: Role::Backend, ..InterfaceConfig::named("veth*") },
-        ];
-        for (index, name) in
-            [(ETH0, "eth0"), (ETH1, "eth1"), (VETH_A, "veth-a"), (VETH_B, "veth-b")]
-        {
-            rig.add_link(index, name);
-        }
-        rig.add_address(ETH1, "192.168.1.1");
-        rig.add_address(ETH0, "10.0.0.1");
-        rig.add_route("10.0.0.0/24", ETH0, None);
-        rig.add_route("192.168.1.0/24", ETH1, None);
-        rig.add_route("10.244.1.0/24", ETH1, Some("192.168.1.2"));
-        rig.add_route("10.244.0.5/32", VETH_A, None);
-        rig.add_route("10.244.0.6/32", VETH_B, None);
-        for (index, address) in
-            [(ETH1, "192.168.1.2"), (VETH_A, "10.244.0.5"), (VETH_B, "10.244.0.6")]
-        {
-            rig.set_neighbour(index, address, NeighbourState::Known(mac(index)));
-        }
-        rig
-    }
-
-    /// All interfaces that could be wanted, attached.
-    fn attached() -> Self {
-        let mut rig = Self::new();
-        let interfaces = [ETH0, ETH1, VETH_A, VETH_B];
-        let slots = (1..).map(InterfaceSlot);
-        rig.attached = slots.zip(interfaces).collect();
-        rig
-    }
-
-    fn add_link(&mut self, index: IfIndex, name: &str) {
-        let link = Link {
-            index,
-            name: name.into(),
-            mac: MacAddress([2, 0, 0, 0, 0, u8::try_from(index.0).unwrap()]),
-            mtu_bytes: 1500,
-            is_admin_up: true,
-            is_up: true,
-            is_ethernet: true,
-            is_loopback: false,
-            kind: if name.starts_with("veth") { "veth".into() } else { "".into() },
-            master: None,
-            rx_queue_count: 2,
-            peer: None,
-        };
-        Arc::make_mut(&mut self.network.links).insert(index, link);
-    }
-
-    fn add_address(&mut self, interface: IfIndex, address: &str) {
-        let address = address.parse().unwrap();
-        let own = InterfaceAddress { interface, address, prefix_length: 24, is_global: true };
-        Arc::make_mut(&mut self.network.addresses).push(own);
-    }
-
-    fn add_route(&mut self, net: &str, interface: IfIndex, gateway: Option<&str>) {
-        let gateway = gateway.map(|address| address.parse().unwrap());
-        let kind = RouteKind::Via { interface, gateway, source: None };
-        let routes = Arc::make_mut(&mut self.network.routes);
-        routes.v4.entry(net.parse().unwrap()).or_default().push(Route { metric: 0, kind });
-    }
-
-    fn set_neighbour(&mut self, interface: IfIndex, address: &str, state: NeighbourState) {
-        let address: IpAddr = address.parse().unwrap();
-        let neighbour = Neighbour { state, is_managed: true };
-        Arc::make_mut(&mut self.network.neighbours).insert((interface, address), neighbour);
-    }
-
-    fn forget_neighbour(&mut self, interface: IfIndex, address: &str) {
-        let key = (interface, address.parse().unwrap());
-        Arc::make_mut(&mut self.network.neighbours).remove(&key);
-    }
-
-    fn compile(&mut self, manifest: &str) -> Compiled {
-        self.compiler.compile(&state(manifest), &self.network, &self.attached, &self.config)
-    }
-
-    fn dump(&mut self, manifest: &str) -> String {
-        self.compile(manifest).dump()
-    }
-}
-
-fn mac(interface: IfIndex) -> MacAddress {
-    MacAddress([6, 0, 0, 0, 0, u8::try_from(interface.0).unwrap()])
-}
-
-fn state(manifest: &str) -> ClusterState {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("state.yaml");
-    std::fs::write(&file, manifest).unwrap();
-    load_once(&[file]).unwrap()
-}
-
-fn textbook(policy: &str) -> String {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/frontend-svc.yaml");
-    let text = std::fs::read_to_string(file).unwrap();
-    assert!(text.contains("externalTrafficPolicy: Local"));
-    text.replace("externalTrafficPolicy: Local", &format!("externalTrafficPolicy: {policy}"))
-}
-
-/// A NodePort Service `web` without selector.
-fn web(extra: &str) -> String {
-    format!(
-        "---\napiVersion: v1\nkind: Service\nmetadata: {{name: web}}\nspec: {{type: NodePort, \
-         ports: [{{port: 80, nodePort: 30080}}]{extra}}}\n"
-    )
-}
-
-/// A slice of `web`; each endpoint is `address node condition`.
-fn slice(name: &str, endpoints: &[&str]) -> String {
-    let mut text = format!(
-        "---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {{name: {name}, \
-         labels: {{kubernetes.io/service-name: web}}}}\naddressType: IPv4\nports: [{{name: \"\", \
-         port: 8080}}]\nendpoints:\n"
-    );
-    for endpoint in endpoints {
-        let words: Vec<_> = endpoint.split(' ').collect();
-        let [address, node, condition] = words[..] else { panic!("{endpoint}") };
-        let conditions = match condition {
-            "ready" => "ready: true",
-            "draining" => "ready: false, serving: true, terminating: true",
-            "dead" => "ready: false, serving: false, terminating: true",
-            _ => "ready: false",
-        };
-        writeln!(
-            text,
-            "- {{addresses: [{address}], nodeName: {node}, conditions: {{{conditions}}}}}"
-        )
-        .unwrap();
-    }
-    text
-}
+use tidegate_dataplane::types::{InterfaceSlot, IpAddress, MacAddress};
 
 #[test]
 fn the_textbook_manifest_is_served_as_it_is() {
     let mut rig = Rig::attached();
     let cluster = rig.compile(&textbook("Cluster"));
     assert_eq!(
-        cluster.dump(),
+        dump::fronts(&cluster),
         "10.0.0.1:30080/TCP NodePort default/frontend-svc: \
          snat 10.244.0.5:5000 10.244.0.6:5000 10.244.1.7:5000\n"
     );
-    assert_eq!(cluster.reasons(), "frontend-svc: 10.244.1.8:5000 not ready\n");
+    assert_eq!(dump::reasons(&cluster), "frontend-svc: 10.244.1.8:5000 not ready\n");
     let report = &cluster.report[0];
     assert_eq!((report.ready_count, report.draining_count), (3, 0));
     assert_eq!(report.backends[0].pod.as_deref(), Some("frontend-0"));
     let local = rig.compile(&textbook("Local"));
     assert_eq!(
-        local.dump(),
+        dump::fronts(&local),
         "10.0.0.1:30080/TCP NodePort default/frontend-svc: dnat 10.244.0.5:5000 10.244.0.6:5000\n"
     );
-    assert!(local.reasons().contains("10.244.1.7:5000 on another node"), "{}", local.reasons());
+    let reasons = dump::reasons(&local);
+    assert!(reasons.contains("10.244.1.7:5000 on another node"), "{reasons}");
 }
 
 #[test]
@@ -239,7 +81,8 @@ fn a_named_target_port_is_each_pods_own() {
     let pod = |name: &str, address: &str, port: u16| {
         format!(
             "---\napiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, labels: {{app: x}}}}\nspec: \
-             {{containers: [{{name: c, image: i, ports: [{{name: http, containerPort: {port}}}]}}]}}\n\
+             {{containers: [{{name: c, image: i, ports: [{{name: http, containerPort: \
+             {port}}}]}}]}}\n\
              status: {{podIP: {address}}}\n"
         )
     };
@@ -263,7 +106,7 @@ fn a_terminating_pod_drains_and_a_finished_one_is_gone() {
         "name: frontend-0\n    deletionTimestamp: \"2026-01-01T00:00:00Z\"\n",
     );
     let compiled = Rig::attached().compile(&deleted);
-    assert!(!compiled.dump().contains("10.244.0.5"), "{}", compiled.dump());
+    assert!(!dump::fronts(&compiled).contains("10.244.0.5"), "{}", dump::fronts(&compiled));
     assert_eq!(compiled.report[0].draining_count, 1);
     let service = compiled.snapshot.services.values().next().unwrap();
     assert_eq!(service.serving.len(), 3, "a draining pod still serves its UDP flows");
@@ -275,8 +118,9 @@ fn a_terminating_pod_drains_and_a_finished_one_is_gone() {
 fn a_host_network_backend_leaves_the_front_to_the_kernel() {
     let text = web("") + &slice("web-1", &["10.0.0.1 gw ready", "10.244.1.7 n1 ready"]);
     let compiled = Rig::attached().compile(&text);
-    assert!(compiled.dump().ends_with("pass LOCAL_BACKEND\n"), "{}", compiled.dump());
-    let reasons = compiled.reasons();
+    let fronts = dump::fronts(&compiled);
+    assert!(fronts.ends_with("pass LOCAL_BACKEND\n"), "{fronts}");
+    let reasons = dump::reasons(&compiled);
     assert!(reasons.contains("10.0.0.1:8080 an address of this node"), "{reasons}");
     assert!(reasons.contains("10.244.1.7:8080 another endpoint is"), "{reasons}");
 }
@@ -289,7 +133,7 @@ fn vips_and_external_addresses_are_fronts_and_the_first_service_keeps_a_shared_o
            {loadBalancer: {ingress: [{ip: 198.51.100.1}, {ip: 198.51.100.2, ipMode: Proxy}]}}\n";
     let compiled = Rig::attached().compile(&text);
     assert_eq!(
-        compiled.dump(),
+        dump::fronts(&compiled),
         "10.0.0.1:30080/TCP NodePort default/web: reject NO_ENDPOINTS\n\
          10.0.0.1:30081/TCP NodePort default/zoo: reject NO_ENDPOINTS\n\
          198.51.100.1:80/TCP LoadBalancer default/zoo: reject NO_ENDPOINTS\n\
@@ -339,10 +183,11 @@ fn a_backend_takes_new_flows_once_it_is_resolved_and_stays_when_it_goes_stale() 
     let text = web("") + &slice("web-1", &["10.244.0.5 gw ready", "10.244.1.7 n1 ready"]);
     rig.forget_neighbour(VETH_A, "10.244.0.5");
     let compiled = rig.compile(&text);
-    assert!(compiled.dump().ends_with("snat 10.244.1.7:8080\n"), "{}", compiled.dump());
+    let fronts = dump::fronts(&compiled);
+    assert!(fronts.ends_with("snat 10.244.1.7:8080\n"), "{fronts}");
     assert_eq!(compiled.probes, [(VETH_A, "10.244.0.5".parse().unwrap())]);
     assert_eq!(
-        compiled.reasons(),
+        dump::reasons(&compiled),
         "web: 10.244.0.5:8080 neighbour 10.244.0.5 unresolved on veth-a\n"
     );
     rig.set_neighbour(VETH_A, "10.244.0.5", NeighbourState::Known(mac(VETH_A)));
@@ -354,8 +199,8 @@ fn a_backend_takes_new_flows_once_it_is_resolved_and_stays_when_it_goes_stale() 
     assert!(rig.dump(&text).ends_with(both), "sticky");
     rig.attached.retain(|_, index| *index != VETH_A);
     let compiled = rig.compile(&text);
-    assert!(compiled.dump().ends_with("snat 10.244.1.7:8080\n"));
-    assert_eq!(compiled.reasons(), "web: 10.244.0.5:8080 interface veth-a not attached\n");
+    assert!(dump::fronts(&compiled).ends_with("snat 10.244.1.7:8080\n"));
+    assert_eq!(dump::reasons(&compiled), "web: 10.244.0.5:8080 interface veth-a not attached\n");
 }
 
 #[test]
@@ -363,9 +208,9 @@ fn a_set_of_which_nothing_is_resolved_stays_whole() {
     let mut rig = Rig::new();
     let text = web("") + &slice("web-1", &["10.244.0.5 gw ready", "172.16.0.1 n1 ready"]);
     let compiled = rig.compile(&text);
-    assert!(compiled.dump().ends_with("snat 10.244.0.5:8080* 172.16.0.1:8080*\n"));
+    assert!(dump::fronts(&compiled).ends_with("snat 10.244.0.5:8080* 172.16.0.1:8080*\n"));
     assert_eq!(
-        compiled.reasons(),
+        dump::reasons(&compiled),
         "web: 10.244.0.5:8080 interface veth-a not attached\nweb: 172.16.0.1:8080 no route\n"
     );
     let states: Vec<_> = compiled.snapshot.next_hops.iter().map(|hop| hop.state).collect();
@@ -380,11 +225,7 @@ fn a_resolved_next_hop_holds_link_addresses_source_and_mtu() {
     assert_eq!(hop.egress, InterfaceSlot(2));
     assert_eq!(hop.source_mac, MacAddress([2, 0, 0, 0, 0, 3]));
     assert_eq!(hop.destination_mac, mac(ETH1), "the gateway's");
-    assert_eq!(
-        hop.snat_address,
-        Some([192, 168, 1, 1].map(u8::from))
-            .map(|b: [u8; 4]| { tidegate_dataplane::types::IpAddress::v4(b) })
-    );
+    assert_eq!(hop.snat_address, Some(IpAddress::v4([192, 168, 1, 1])));
     assert_eq!(hop.mtu_bytes, 1500);
     let interface = compiled.snapshot.interface(InterfaceSlot(2)).unwrap();
     assert_eq!((interface.index, &*interface.name), (ETH1, "eth1"));
@@ -454,7 +295,7 @@ fn equal_sets_share_one_table_and_random_needs_none() {
     let [Picker::Maglev(a), Picker::Maglev(b)] = &pickers[..] else { panic!("{pickers:?}") };
     assert!(Arc::ptr_eq(a, b));
     assert_eq!(a.entries().len(), 1021);
-    rig.config.load_balancer.algorithm = crate::config::Algorithm::Random;
+    rig.config.load_balancer.algorithm = Algorithm::Random;
     let compiled = rig.compile(&text);
     let front = compiled.snapshot.fronts.values().next().unwrap();
     let Selection::Forward { backends, .. } = &front.outside else { panic!() };

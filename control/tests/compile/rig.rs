@@ -1,0 +1,178 @@
+//! A gateway without kernel, and manifests for it.
+
+use crate::dump;
+use std::fmt::Write as _;
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::Arc;
+use tidegate_control::compile::{Attached, Compiled, Compiler};
+use tidegate_control::config::{Config, InterfaceConfig, Role};
+use tidegate_control::model::ClusterState;
+use tidegate_control::netlink::{
+    InterfaceAddress, Link, Neighbour, NeighbourState, NetworkState, Route, RouteKind,
+};
+use tidegate_control::source::load_once;
+use tidegate_dataplane::types::{IfIndex, InterfaceSlot, MacAddress};
+
+/// A gateway `gw`: clients behind eth0 (10.0.0.1/24), nodes behind eth1 (192.168.1.1/24) that
+/// route 10.244.1.0/24, and two own pods behind veth-a and veth-b.
+pub(crate) struct Rig {
+    compiler: Compiler,
+    pub(crate) network: NetworkState,
+    pub(crate) attached: Attached,
+    pub(crate) config: Config,
+}
+
+pub(crate) const ETH0: IfIndex = IfIndex(2);
+pub(crate) const ETH1: IfIndex = IfIndex(3);
+pub(crate) const VETH_A: IfIndex = IfIndex(4);
+pub(crate) const VETH_B: IfIndex = IfIndex(5);
+
+impl Rig {
+    pub(crate) fn new() -> Self {
+        let mut rig = Self {
+            compiler: Compiler::new("gw"),
+            network: NetworkState::default(),
+            attached: Attached::new(),
+            config: Config::default(),
+        };
+        rig.config.interfaces = vec![
+            InterfaceConfig { role: Role::Client, ..InterfaceConfig::named("eth0") },
+            InterfaceConfig::named("eth1"),
+            InterfaceConfig { role: Role::Backend, ..InterfaceConfig::named("veth*") },
+        ];
+        for (index, name) in
+            [(ETH0, "eth0"), (ETH1, "eth1"), (VETH_A, "veth-a"), (VETH_B, "veth-b")]
+        {
+            rig.add_link(index, name);
+        }
+        rig.add_address(ETH1, "192.168.1.1");
+        rig.add_address(ETH0, "10.0.0.1");
+        rig.add_route("10.0.0.0/24", ETH0, None);
+        rig.add_route("192.168.1.0/24", ETH1, None);
+        rig.add_route("10.244.1.0/24", ETH1, Some("192.168.1.2"));
+        rig.add_route("10.244.0.5/32", VETH_A, None);
+        rig.add_route("10.244.0.6/32", VETH_B, None);
+        for (index, address) in
+            [(ETH1, "192.168.1.2"), (VETH_A, "10.244.0.5"), (VETH_B, "10.244.0.6")]
+        {
+            rig.set_neighbour(index, address, NeighbourState::Known(mac(index)));
+        }
+        rig
+    }
+
+    /// All interfaces that could be wanted, attached.
+    pub(crate) fn attached() -> Self {
+        let mut rig = Self::new();
+        let interfaces = [ETH0, ETH1, VETH_A, VETH_B];
+        let slots = (1..).map(InterfaceSlot);
+        rig.attached = slots.zip(interfaces).collect();
+        rig
+    }
+
+    pub(crate) fn add_link(&mut self, index: IfIndex, name: &str) {
+        let link = Link {
+            index,
+            name: name.into(),
+            mac: MacAddress([2, 0, 0, 0, 0, u8::try_from(index.0).unwrap()]),
+            mtu_bytes: 1500,
+            is_admin_up: true,
+            is_up: true,
+            is_ethernet: true,
+            is_loopback: false,
+            kind: if name.starts_with("veth") { "veth".into() } else { "".into() },
+            master: None,
+            rx_queue_count: 2,
+            peer: None,
+        };
+        Arc::make_mut(&mut self.network.links).insert(index, link);
+    }
+
+    pub(crate) fn add_address(&mut self, interface: IfIndex, address: &str) {
+        let address = address.parse().unwrap();
+        let own = InterfaceAddress { interface, address, prefix_length: 24, is_global: true };
+        Arc::make_mut(&mut self.network.addresses).push(own);
+    }
+
+    pub(crate) fn add_route(&mut self, net: &str, interface: IfIndex, gateway: Option<&str>) {
+        let gateway = gateway.map(|address| address.parse().unwrap());
+        let kind = RouteKind::Via { interface, gateway, source: None };
+        let routes = Arc::make_mut(&mut self.network.routes);
+        routes.v4.entry(net.parse().unwrap()).or_default().push(Route { metric: 0, kind });
+    }
+
+    pub(crate) fn set_neighbour(
+        &mut self,
+        interface: IfIndex,
+        address: &str,
+        state: NeighbourState,
+    ) {
+        let address: IpAddr = address.parse().unwrap();
+        let neighbour = Neighbour { state, is_managed: true };
+        Arc::make_mut(&mut self.network.neighbours).insert((interface, address), neighbour);
+    }
+
+    pub(crate) fn forget_neighbour(&mut self, interface: IfIndex, address: &str) {
+        let key = (interface, address.parse().unwrap());
+        Arc::make_mut(&mut self.network.neighbours).remove(&key);
+    }
+
+    pub(crate) fn compile(&mut self, manifest: &str) -> Compiled {
+        self.compiler.compile(&state(manifest), &self.network, &self.attached, &self.config)
+    }
+
+    pub(crate) fn dump(&mut self, manifest: &str) -> String {
+        dump::fronts(&self.compile(manifest))
+    }
+}
+
+pub(crate) fn mac(interface: IfIndex) -> MacAddress {
+    MacAddress([6, 0, 0, 0, 0, u8::try_from(interface.0).unwrap()])
+}
+
+pub(crate) fn state(manifest: &str) -> ClusterState {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("state.yaml");
+    std::fs::write(&file, manifest).unwrap();
+    load_once(&[file]).unwrap()
+}
+
+pub(crate) fn textbook(policy: &str) -> String {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/frontend-svc.yaml");
+    let text = std::fs::read_to_string(file).unwrap();
+    assert!(text.contains("externalTrafficPolicy: Local"));
+    text.replace("externalTrafficPolicy: Local", &format!("externalTrafficPolicy: {policy}"))
+}
+
+/// A NodePort Service `web` without selector.
+pub(crate) fn web(extra: &str) -> String {
+    format!(
+        "---\napiVersion: v1\nkind: Service\nmetadata: {{name: web}}\nspec: {{type: NodePort, \
+         ports: [{{port: 80, nodePort: 30080}}]{extra}}}\n"
+    )
+}
+
+/// A slice of `web`; each endpoint is `address node condition`.
+pub(crate) fn slice(name: &str, endpoints: &[&str]) -> String {
+    let mut text = format!(
+        "---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {{name: {name}, \
+         labels: {{kubernetes.io/service-name: web}}}}\naddressType: IPv4\nports: [{{name: \"\", \
+         port: 8080}}]\nendpoints:\n"
+    );
+    for endpoint in endpoints {
+        let words: Vec<_> = endpoint.split(' ').collect();
+        let [address, node, condition] = words[..] else { panic!("{endpoint}") };
+        let conditions = match condition {
+            "ready" => "ready: true",
+            "draining" => "ready: false, serving: true, terminating: true",
+            "dead" => "ready: false, serving: false, terminating: true",
+            _ => "ready: false",
+        };
+        writeln!(
+            text,
+            "- {{addresses: [{address}], nodeName: {node}, conditions: {{{conditions}}}}}"
+        )
+        .unwrap();
+    }
+    text
+}
