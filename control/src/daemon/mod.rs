@@ -10,6 +10,7 @@ pub mod host;
 pub mod latency;
 pub mod meter;
 mod report;
+pub mod reserved_ports;
 mod run;
 pub mod tally;
 

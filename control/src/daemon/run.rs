@@ -4,13 +4,15 @@ use crate::admin::query::mailbox;
 use crate::admin::server::Listening;
 use crate::config::{Config, CpuList, HostFacts, interface_config, node_name};
 use crate::daemon::control::{Control, Inputs};
+use crate::daemon::reserved_ports::{KERNEL_LIST, ReservedPorts};
 use crate::daemon::{banner, host, report};
 use crate::fault::{Exit, Fault};
 use crate::netlink::{KernelRoadDevices, Mirror, NetlinkError, NetworkState};
 use crate::source::FileSource;
 use sd_notify::NotifyState;
 use std::fs;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 use tidegate_dataplane::engine::{Engine, EngineError, WorkerPlacement};
 use tokio::signal::unix::{SignalKind, signal};
@@ -51,11 +53,17 @@ pub async fn run(options: Options) -> Result<(), Fault> {
             return Err(engine_fault(&error));
         }
     };
+    let range = options.config.load_balancer.source_port_range.0;
+    let reserved = ReservedPorts::add(Path::new(KERNEL_LIST), range);
     let node = node_name(&options.config.hostname_override);
     let mut control = Control::new(options.config.clone(), node, engine, mirror);
+    control.warnings = start_warnings(&control.engine.placements(), &reserved).await;
     let served = Session { options, listening, begin }.serve(&mut control, stop).await;
     let Control { engine, mirror, .. } = control;
     engine.stop();
+    if let Ok(Err(error)) = reserved.map(ReservedPorts::take_back) {
+        tracing::warn!(%error, "cannot take the reserved source ports back");
+    }
     remove_road(road, &mirror).await;
     served
 }
@@ -77,7 +85,6 @@ impl Session {
         // The source's file is checked by the configuration.
         let paths = options.config.source.file.iter().cloned().collect();
         let mut inputs = Inputs { source: FileSource::watch(paths), queries };
-        control.warnings = start_warnings(&control.engine.placements()).await;
         control.first(&mut inputs).await;
         check_zero_copy(control)?;
         let status = report::status(control);
@@ -96,8 +103,17 @@ impl Session {
 }
 
 /// What a start with these workers is less than.
-async fn start_warnings(placements: &[WorkerPlacement]) -> Vec<String> {
+async fn start_warnings(
+    placements: &[WorkerPlacement],
+    reserved: &io::Result<ReservedPorts>,
+) -> Vec<String> {
     let mut warnings: Vec<_> = placements.iter().flat_map(worker_warnings).collect();
+    if let Err(error) = reserved {
+        warnings.push(format!(
+            "source ports are not reserved in {KERNEL_LIST} ({error}): a connection of the node \
+             itself may get one and break"
+        ));
+    }
     warnings.extend(host::filter_warning().await);
     warnings
 }

@@ -1,0 +1,130 @@
+//! Keeps the host from using our source ports for its own connections (T5): the range is merged
+//! into `net.ipv4.ip_local_reserved_ports`, and at the end only our part is taken back.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use tidegate_dataplane::types::PortRange;
+
+/// The kernel's list, of this network namespace; both families use it.
+pub const KERNEL_LIST: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";
+
+/// The ports that we added.
+#[derive(Debug)]
+pub struct ReservedPorts {
+    file: PathBuf,
+    added: BTreeSet<u16>,
+}
+
+impl ReservedPorts {
+    /// Adds `range` to the list in `file`.
+    ///
+    /// # Errors
+    /// The list cannot be read or written, as where /proc/sys is read-only.
+    pub fn add(file: &Path, range: PortRange) -> io::Result<Self> {
+        let mut ports = read(file)?;
+        let ours = range.first()..=range.last();
+        let added: BTreeSet<_> = ours.filter(|port| !ports.contains(port)).collect();
+        if !added.is_empty() {
+            ports.extend(&added);
+            fs::write(file, format_list(&ports))?;
+        }
+        Ok(Self { file: file.to_owned(), added })
+    }
+
+    /// Takes back what we added. What others added meanwhile stays.
+    ///
+    /// # Errors
+    /// The list cannot be read or written any more.
+    pub fn take_back(self) -> io::Result<()> {
+        if self.added.is_empty() {
+            return Ok(());
+        }
+        let mut ports = read(&self.file)?;
+        ports.retain(|port| !self.added.contains(port));
+        fs::write(&self.file, format_list(&ports))
+    }
+}
+
+fn read(file: &Path) -> io::Result<BTreeSet<u16>> {
+    let text = fs::read_to_string(file)?;
+    let unknown = || io::Error::other(format!("unknown form: {}", text.trim()));
+    parse_list(text.trim()).ok_or_else(unknown)
+}
+
+/// `8080,9000-9010`; empty is none.
+fn parse_list(text: &str) -> Option<BTreeSet<u16>> {
+    let mut ports = BTreeSet::new();
+    for part in text.split(',').filter(|part| !part.is_empty()) {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        ports.extend(first.parse::<u16>().ok()?..=last.parse().ok()?);
+    }
+    Some(ports)
+}
+
+/// The kernel takes a newline for the empty list, and nothing for no change.
+fn format_list(ports: &BTreeSet<u16>) -> String {
+    let mut ranges: Vec<(u16, u16)> = Vec::new();
+    for port in ports.iter().copied() {
+        match ranges.last_mut() {
+            Some((_, last)) if *last + 1 == port => *last = port,
+            _ => ranges.push((port, port)),
+        }
+    }
+    let text = |(first, last): &(u16, u16)| match first == last {
+        true => first.to_string(),
+        false => format!("{first}-{last}"),
+    };
+    ranges.iter().map(text).collect::<Vec<_>>().join(",") + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OURS: (u16, u16) = (15_000, 29_999);
+
+    fn range() -> PortRange {
+        PortRange::new_checked(OURS.0, OURS.1).unwrap()
+    }
+
+    fn list(text: &str) -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("list");
+        fs::write(&file, text).unwrap();
+        (folder, file)
+    }
+
+    #[test]
+    fn our_range_comes_and_goes() {
+        let (_folder, file) = list("\n");
+        let reserved = ReservedPorts::add(&file, range()).unwrap();
+        assert_eq!(fs::read_to_string(&file).unwrap(), "15000-29999\n");
+        reserved.take_back().unwrap();
+        assert_eq!(fs::read_to_string(&file).unwrap(), "\n");
+    }
+
+    #[test]
+    fn what_others_reserved_stays() {
+        let (_folder, file) = list("8080,29000-31000\n");
+        let reserved = ReservedPorts::add(&file, range()).unwrap();
+        assert_eq!(fs::read_to_string(&file).unwrap(), "8080,15000-31000\n");
+        fs::write(&file, "8080,9100,15000-31000\n").unwrap();
+        reserved.take_back().unwrap();
+        assert_eq!(fs::read_to_string(&file).unwrap(), "8080,9100,29000-31000\n");
+    }
+
+    #[test]
+    fn the_last_port_is_a_port() {
+        let all = parse_list("1,65534-65535").unwrap();
+        assert_eq!(format_list(&all), "1,65534-65535\n");
+    }
+
+    #[test]
+    fn a_list_of_unknown_form_is_left_alone() {
+        let (_folder, file) = list("all\n");
+        assert!(ReservedPorts::add(&file, range()).is_err());
+        assert_eq!(fs::read_to_string(&file).unwrap(), "all\n");
+    }
+}

@@ -1,0 +1,193 @@
+//! `tidegate run` from start to end, in a network namespace of its own. Needs root.
+
+use anyhow::{Context as _, Result, ensure};
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+use tempfile::TempDir;
+use tidegate_control::admin::report::{DropsReport, InterfaceReport, List, StatusReport};
+use tidegate_control::demo::rig::{Daemon, DaemonFiles, NetNs};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_tidegate");
+
+/// How long a change may take to be seen.
+const SEEN_MAX: Duration = Duration::from_secs(20);
+
+const CONFIG: &str = "\
+apiVersion: tidegate.dev/v1alpha1
+kind: LoadBalancerConfiguration
+source: {kind: file, file: /etc/tidegate/manifests}
+interfaces: [{name: outer, attachMode: native}]
+adminSocket: /run/tidegate/admin.sock
+";
+
+const SERVICE: &str = "\
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: shop}
+spec:
+  type: NodePort
+  clusterIP: 10.96.0.10
+  selector: {app: web}
+  ports: [{port: 80, nodePort: 30080}]
+";
+
+/// A namespace with a veth pair, `outer` for tidegate and `inner` for nobody.
+struct Host {
+    netns: NetNs,
+    files: DaemonFiles,
+    _folder: TempDir,
+}
+
+impl Host {
+    fn new(name: &str) -> Result<Self> {
+        let netns = NetNs::create(&format!("tgdaemon-{}-{name}", std::process::id()))?;
+        let folder = tempfile::tempdir()?;
+        let files = DaemonFiles::new(folder.path());
+        files.write_config(CONFIG)?;
+        files.write_manifest("web", SERVICE)?;
+        let host = Self { netns, files, _folder: folder };
+        host.add_interface()?;
+        Ok(host)
+    }
+
+    fn add_interface(&self) -> Result<()> {
+        self.netns.ip("link add outer type veth peer name inner")?;
+        self.netns.ip("addr add 192.0.2.1/24 dev outer")?;
+        self.netns.ip("link set inner up")?;
+        self.netns.ip("link set outer up")?;
+        Ok(())
+    }
+
+    fn start(&self) -> Result<Daemon> {
+        Ok(Daemon::start(Path::new(BINARY), &self.netns, &self.files)?)
+    }
+
+    fn reserved_ports(&self) -> Result<String> {
+        Ok(self.netns.run("cat /proc/sys/net/ipv4/ip_local_reserved_ports")?.trim().to_owned())
+    }
+}
+
+fn outer(daemon: &Daemon) -> Option<InterfaceReport> {
+    let list: List<InterfaceReport> = daemon.get_json("/api/v1/interfaces").ok()?;
+    list.items.into_iter().find(|interface| interface.name == "outer")
+}
+
+fn status(daemon: &Daemon) -> Result<StatusReport> {
+    Ok(daemon.get_json("/api/v1/status")?)
+}
+
+#[test]
+fn the_end_leaves_the_host_as_it_was() -> Result<()> {
+    let host = Host::new("end")?;
+    host.netns.sysctl("net.ipv4.ip_local_reserved_ports=8080")?;
+    let mut daemon = host.start()?;
+    let links = host.netns.ip("link show")?;
+    ensure!(links.contains("tidegate0") && links.contains("xdp"), "{links}");
+    ensure!(host.reserved_ports()? == "8080,15000-29999", "{}", host.reserved_ports()?);
+
+    let ended = daemon.process().stop().context("it had to be killed")?;
+    ensure!(ended.success(), "{ended}");
+    let links = host.netns.ip("link show")?;
+    ensure!(!links.contains("tidegate") && !links.contains("xdp"), "{links}");
+    ensure!(host.reserved_ports()? == "8080", "{}", host.reserved_ports()?);
+    ensure!(!host.files.socket().exists(), "the socket is left");
+    Ok(())
+}
+
+#[test]
+fn a_second_daemon_leaves_the_first_alone() -> Result<()> {
+    let host = Host::new("second")?;
+    let daemon = host.start()?;
+    let mut second = host.netns.command(BINARY);
+    let second = second.arg("run").arg("--config").arg(host.files.config()).output()?;
+    ensure!(second.status.code() == Some(69), "{:?}", second.status);
+    let words = String::from_utf8_lossy(&second.stderr);
+    ensure!(words.contains("another tidegate answers there"), "{words}");
+    ensure!(host.netns.ip("link show")?.contains("tidegate0"), "the first one's road is gone");
+    ensure!(status(&daemon)?.ready, "the first one is not ready any more");
+    Ok(())
+}
+
+#[test]
+fn an_interface_that_refused_is_told_and_tried_again() -> Result<()> {
+    let host = Host::new("retry")?;
+    let mut daemon = host.start()?;
+    daemon.process().stop().context("it had to be killed")?;
+    for end in ["outer", "inner"] {
+        host.netns.ip(&format!("link set {end} mtu 9000"))?;
+    }
+    // Not by `start`, which waits until it is ready.
+    let mut run = host.netns.command(BINARY);
+    let log = fs::File::create(host.files.log())?;
+    let mut child = run.arg("run").arg("--config").arg(host.files.config()).stderr(log).spawn()?;
+    let seen = refusal_and_cure(&host);
+    child.kill()?;
+    child.wait()?;
+    seen
+}
+
+fn refusal_and_cure(host: &Host) -> Result<()> {
+    let get = || -> Option<InterfaceReport> {
+        let list = Command::new(BINARY)
+            .args(["get", "interfaces", "-o", "json", "--socket"])
+            .arg(host.files.socket())
+            .output()
+            .ok()?;
+        let list: List<InterfaceReport> = serde_json::from_slice(&list.stdout).ok()?;
+        list.items.into_iter().next()
+    };
+    let refused = |i: InterfaceReport| !i.attached && i.error.is_some_and(|e| e.contains("MTU"));
+    wait_until("the refusal is told", || get().is_some_and(refused))?;
+    for end in ["inner", "outer"] {
+        host.netns.ip(&format!("link set {end} mtu 1500"))?;
+    }
+    wait_until("it is attached", || get().is_some_and(|i| i.attached && i.error.is_none()))
+}
+
+#[test]
+fn an_interface_that_went_and_came_back_is_attached_again() -> Result<()> {
+    let host = Host::new("back")?;
+    let mut daemon = host.start()?;
+    let before = outer(&daemon).context("outer is not listed")?;
+    host.netns.ip("link del outer")?;
+    daemon.wait_until("it is gone", SEEN_MAX, |d| outer(d).is_none())?;
+    ensure!(!status(&daemon)?.ready, "ready without its interface");
+    host.add_interface()?;
+    daemon.wait_until("it is back", SEEN_MAX, |d| outer(d).is_some_and(|i| i.attached))?;
+    let after = outer(&daemon).context("outer is not listed")?;
+    ensure!(after.index != before.index, "the same interface");
+    daemon.wait_until("it is ready", SEEN_MAX, |d| d.get("/readyz").is_ok())?;
+    let drops: DropsReport = daemon.get_json("/api/v1/drops")?;
+    ensure!(drops.sum.unaccounted == 0, "{:?}", drops.sum);
+    Ok(())
+}
+
+#[test]
+fn bad_manifests_are_told_and_the_good_ones_keep_serving() -> Result<()> {
+    let host = Host::new("bad")?;
+    let mut daemon = host.start()?;
+    ensure!(status(&daemon)?.source.fronts == 1, "{:?}", status(&daemon)?.source);
+    host.files.write_manifest("bad", "apiVersion: v1\nkind: Service\nmetadata: []\n")?;
+    let is_refused = |d: &Daemon| status(d).is_ok_and(|s| s.source.error.is_some());
+    daemon.wait_until("the refusal is told", SEEN_MAX, is_refused)?;
+    let refused = status(&daemon)?;
+    let words = refused.source.error.unwrap_or_default();
+    ensure!(words.contains("bad.yaml:3"), "{words}");
+    ensure!(refused.source.fronts == 1 && refused.ready, "the good state is gone");
+    host.files.remove_manifest("bad")?;
+    daemon.wait_until("it is cured", SEEN_MAX, |d| !is_refused(d))?;
+    Ok(())
+}
+
+fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) -> Result<()> {
+    let deadline = std::time::Instant::now() + SEEN_MAX;
+    while std::time::Instant::now() < deadline {
+        if is_so() {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    anyhow::bail!("not within {} s: {what}", SEEN_MAX.as_secs())
+}
