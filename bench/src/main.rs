@@ -1,2 +1,7 @@
-//! tidegate.
-fn main() {}
+//! Benchmarks.
+mod memory;
+fn main() {
+    for row in memory::run() {
+        println!("{row:?}");
+    }
+}
