@@ -5,8 +5,11 @@ use crate::types::{InterfaceSlot, WorkerId};
 use crate::worker::Command;
 use crate::xdp::socket::{BindRequest, BoundPair};
 use crate::xdp::umem::{FramePool, PairIndex, PoolConfig};
+use core::time::Duration;
 use crossbeam::channel::bounded;
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Instant;
+use xsk_rs::umem::Umem;
 
 /// Ring size and frames of a veth (T7): bursts of a pod fit, and hundreds of pods cost little.
 const SMALL_RING: u32 = 256;
@@ -128,7 +131,7 @@ impl Engine {
                 Err(error) => refused = Some(error.kernel),
             }
         }
-        let pair = BoundPair::bind(&worker.copy_umem, &bind(CopyMode::Copy))?;
+        let pair = bind_patiently(&worker.copy_umem, &bind(CopyMode::Copy))?;
         Ok((pair, None, refused))
     }
 
@@ -169,6 +172,21 @@ impl crate::engine::EngineConfig {
     /// Descriptors of the receive and transmit ring of this interface's queues.
     fn ring_size_of(&self, request: &AttachRequest) -> u32 {
         if request.is_small { self.ring_size.min(SMALL_RING) } else { self.ring_size }
+    }
+}
+
+/// The kernel frees a closed socket's queue in a work queue of its own, so a queue that was bound
+/// a moment ago may still be busy for some milliseconds.
+fn bind_patiently(umem: &Umem, request: &BindRequest<'_>) -> Result<BoundPair, EngineError> {
+    const PATIENCE: Duration = Duration::from_millis(500);
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match BoundPair::bind(umem, request) {
+            Err(error) if error.errno == libc::EBUSY && Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            result => return result,
+        }
     }
 }
 

@@ -16,3 +16,4 @@ mod tests;
 
 pub use packet::{BURST_FRAMES_MAX, Headers, Packet};
 pub use process::Pipeline;
+pub use rewrite::finish_checksum;

@@ -4,6 +4,7 @@ use crate::flow_table::{Direction, FlowEntry};
 use crate::packet::checksum::{self, Sum};
 use crate::packet::headers::ETHERNET_BYTES;
 use crate::pipeline::packet::{Headers, Packet};
+use crate::pipeline::parse::parse;
 use crate::types::{FlowKey, InterfaceSlot, MacAddress, Protocol};
 
 /// Where a packet leaves, and with which link addresses.
@@ -69,6 +70,30 @@ fn rewrite_ipv4(frame: &mut [u8], outgoing: &FlowKey, addresses: u16) {
     header[16..20].copy_from_slice(&outgoing.dst.v4_bytes());
 }
 
+/// Finishes the checksum of a packet whose stack left it to the hardware, before it goes back to
+/// the kernel, which verifies it. Anything else is left as it is.
+pub fn finish_checksum(frame: &mut [u8]) {
+    let Ok(headers) = parse(frame) else { return };
+    let start = usize::from(headers.l4_offset);
+    let Some(l4) = frame.get_mut(start..start + usize::from(headers.l4_bytes)) else { return };
+    let at = checksum_offset(headers.key.protocol);
+    let stored = l4.get(at..).and_then(|f| f.first_chunk::<2>().copied()).unwrap_or_default();
+    if !is_partial(&headers, stored) {
+        return;
+    }
+    let field = complete(l4, &headers.key, at);
+    if let Some(place) = l4.get_mut(at..at + 2) {
+        place.copy_from_slice(&field);
+    }
+}
+
+const fn checksum_offset(protocol: Protocol) -> usize {
+    match protocol {
+        Protocol::Tcp => 16,
+        Protocol::Udp => 6,
+    }
+}
+
 /// Ports and checksum.
 #[inline]
 fn rewrite_l4(
@@ -79,10 +104,7 @@ fn rewrite_l4(
 ) {
     let start = usize::from(headers.l4_offset);
     let Some(l4) = frame.get_mut(start..start + usize::from(headers.l4_bytes)) else { return };
-    let at = match outgoing.protocol {
-        Protocol::Tcp => 16,
-        Protocol::Udp => 6,
-    };
+    let at = checksum_offset(outgoing.protocol);
     let Some(stored) = l4.get(at..).and_then(|f| f.first_chunk::<2>().copied()) else { return };
     let Some(port_bytes) = l4.first_chunk_mut::<4>() else { return };
     port_bytes[..2].copy_from_slice(&outgoing.src_port.bytes());

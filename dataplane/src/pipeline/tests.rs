@@ -80,6 +80,19 @@ fn a_partial_checksum_is_finished_and_a_missing_one_stays_missing() {
 }
 
 #[test]
+fn a_partial_checksum_is_finished_before_the_kernel_gets_the_packet_back() {
+    let whole = tcp_frame(CLIENT, FRONT, ACK, b"data that the sum must cover");
+    let mut partial = whole.clone();
+    let headers = super::parse::parse(&partial).unwrap();
+    let pseudo = crate::packet::checksum::pseudo_header(&headers.key, headers.l4_bytes.into());
+    partial[50..52].copy_from_slice(&pseudo.fold().to_ne_bytes());
+    super::finish_checksum(&mut partial);
+    assert_eq!(partial, whole);
+    super::finish_checksum(&mut partial);
+    assert_eq!(partial, whole, "a finished one stays");
+}
+
+#[test]
 fn no_endpoints_answers_with_port_unreachable_from_the_front() {
     let fixture = Fixture::default();
     let snapshot = fixture.snapshot_with(Selection::Reject(RejectReason::NoEndpoints));

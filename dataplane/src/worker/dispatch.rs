@@ -1,6 +1,7 @@
 //! Where a decided frame goes: a transmit ring, another worker, the kernel, or the free list.
 
 use crate::engine::CopyMode;
+use crate::pipeline::finish_checksum;
 use crate::types::{InterfaceSlot, Time, WorkerId};
 use crate::verdict::{DropReason, PassReason, Verdict};
 use crate::worker::Worker;
@@ -107,6 +108,7 @@ impl Worker {
         };
         let trailer = RoadTrailer::new(self.parts.config.road_magic, from);
         let buffer = self.parts.pools.of(mode).buffer(&mut frame);
+        finish_checksum(buffer.get_mut(..note.len).unwrap_or_default());
         let Some(place) = buffer.get_mut(note.len..note.len + ROAD_TRAILER_BYTES) else {
             return self.discard(mode, frame, &note, DropReason::Nomem);
         };
