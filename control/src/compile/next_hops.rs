@@ -108,9 +108,12 @@ impl NextHops {
         for hop in &mut self.hops {
             let resolution = world.network.resolve(hop.entry.address.into());
             let is_used = used.contains(&hop.entry.address);
+            // Asked before its interface is attached, a neighbour is known by then; on interfaces
+            // that no backend may be behind, it is not ours to ask.
             if let NextHopResolution::Via { interface, neighbour, is_managed: false, .. } =
                 &resolution
                 && is_used
+                && world.is_for_backends(*interface)
             {
                 probes.insert((*interface, *neighbour));
             }

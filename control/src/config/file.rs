@@ -93,7 +93,10 @@ impl Config {
         let path = || path.to_owned();
         let config: Self = serde_saphyr::from_str(text).map_err(|e| ConfigError::Parse {
             path: path(),
-            text: e.render_with_formatter(&UserMessageFormatter),
+            text: e
+                .render_with_formatter(&UserMessageFormatter)
+                .trim_start_matches("error: ")
+                .into(),
         })?;
         let problems = check::problems(&config);
         if problems.is_empty() {

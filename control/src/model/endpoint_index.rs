@@ -119,3 +119,88 @@ impl Merged {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Object, TargetPort, TrafficPolicy};
+    use k8s_openapi::api::core::v1 as core;
+    use tidegate_dataplane::types::Protocol;
+
+    fn pod(name: &str, spec: &str, status: &str) -> Object {
+        let object: core::Pod = serde_saphyr::from_str(&format!(
+            "{{apiVersion: v1, kind: Pod, metadata: {{name: {name}, labels: {{a: b, c: d}}}}, spec: \
+             {{containers: []{spec}}}, status: {{{status}}}}}"
+        ))
+        .unwrap();
+        Object::Pod(Pod::try_from(&object).unwrap())
+    }
+
+    fn service(selector: &[(&str, &str)], publish_not_ready: bool) -> Service {
+        let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        Service {
+            key: ObjectKey::new("default", "web"),
+            skipped: None,
+            families: vec![],
+            ports: vec![],
+            external_policy: TrafficPolicy::Cluster,
+            selector: selector.iter().map(own).collect(),
+            publish_not_ready,
+            load_balancer_addresses: vec![],
+            external_addresses: vec![],
+            unsupported: vec![],
+        }
+    }
+
+    fn endpoints(objects: Vec<Object>, service: &Service) -> Vec<Endpoint> {
+        let state = ClusterState::try_new(objects).unwrap();
+        let port = ServicePortSpec {
+            name: "".into(),
+            protocol: Protocol::Tcp,
+            port: L4Port::new(80),
+            node_port: None,
+            wants_node_port: false,
+            target: TargetPort::Number(L4Port::new(5000)),
+        };
+        EndpointIndex::new(&state, "gw").endpoints(service, &port)
+    }
+
+    #[test]
+    fn a_pod_is_local_by_node_name_else_by_the_nodes_pod_network() {
+        let node: core::Node = serde_saphyr::from_str(
+            "{apiVersion: v1, kind: Node, metadata: {name: gw}, spec: {podCIDR: 10.244.0.0/24}}",
+        )
+        .unwrap();
+        let objects = vec![
+            Object::Node(Node::try_from(&node).unwrap()),
+            pod("a", "", "podIP: 10.244.0.5"),
+            pod("b", "", "podIP: 10.244.1.5"),
+            pod("c", ", nodeName: other", "podIP: 10.244.0.6"),
+            pod("d", ", nodeName: gw", "podIP: 192.0.2.1"),
+        ];
+        let found = endpoints(objects, &service(&[("a", "b")], false));
+        let local: Vec<_> =
+            found.iter().filter(|e| e.is_local).filter_map(|e| e.pod.as_deref()).collect();
+        assert_eq!((local, found.len()), (vec!["a", "d"], 4));
+    }
+
+    #[test]
+    fn every_label_must_match_and_no_selector_selects_nothing() {
+        let pods = || vec![pod("a", "", "podIP: 10.244.0.5")];
+        let count = |selector: &[(&str, &str)]| endpoints(pods(), &service(selector, false)).len();
+        assert_eq!(count(&[("a", "b"), ("c", "d")]), 1);
+        assert_eq!(count(&[("a", "b"), ("c", "x")]), 0);
+        assert_eq!(count(&[]), 0);
+    }
+
+    #[test]
+    fn a_pod_that_is_not_ready_counts_as_ready_where_the_service_says_so() {
+        let unready = "podIP: 10.0.0.1, conditions: [{type: Ready, status: 'False'}]";
+        let is_ready = |publish| {
+            let found = endpoints(vec![pod("a", "", unready)], &service(&[("a", "b")], publish));
+            found[0].condition.is_ready
+        };
+        assert!(is_ready(true) && !is_ready(false));
+        assert_eq!(endpoints(vec![pod("a", "", "")], &service(&[("a", "b")], true)).len(), 0);
+    }
+}

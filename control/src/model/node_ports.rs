@@ -67,3 +67,43 @@ fn free_port(
     let candidates = (0..COUNT).map(|i| L4Port::new(FIRST + (start + i) % COUNT));
     candidates.into_iter().find(|port| !taken.contains_key(&(*port, protocol)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use k8s_openapi::api::core::v1 as core;
+
+    fn service(name: &str, node_port: Option<u16>) -> (ObjectKey, Arc<Service>) {
+        let node_port = node_port.map_or_else(String::new, |port| format!(", nodePort: {port}"));
+        let object: core::Service = serde_saphyr::from_str(&format!(
+            "{{apiVersion: v1, kind: Service, metadata: {{name: {name}}}, spec: {{type: NodePort, \
+             ports: [{{port: 80{node_port}}}]}}}}"
+        ))
+        .unwrap();
+        let service = Service::try_from(&object).unwrap();
+        (service.key.clone(), Arc::new(service))
+    }
+
+    fn assigned(services: &[(ObjectKey, Arc<Service>)]) -> Vec<u16> {
+        let mut map: BTreeMap<_, _> = services.iter().cloned().collect();
+        assign(&mut map).unwrap();
+        services
+            .iter()
+            .filter_map(|(key, _)| map[key].ports[0].node_port)
+            .map(L4Port::number)
+            .collect()
+    }
+
+    #[test]
+    fn a_port_is_given_by_name_and_stays_when_others_come() {
+        let web = service("web", None);
+        let alone = assigned(&[web.clone()])[0];
+        assert!((30_000..=32_767).contains(&alone), "{alone}");
+        let with_others =
+            assigned(&[web.clone(), service("aaa", None), service("zzz", Some(30_080))]);
+        assert_eq!(with_others[0], alone);
+        assert_ne!(with_others[1], alone);
+        let displaced = assigned(&[web, service("zzz", Some(alone))]);
+        assert_eq!(displaced, [FIRST + (alone - FIRST + 1) % COUNT, alone]);
+    }
+}

@@ -67,7 +67,7 @@ fn parse_document(
     let entries = read.map_err(|error| SourceError {
         path: file.to_owned(),
         line: error.location().map(|location| location.line()),
-        reason: error.render_with_formatter(&UserMessageFormatter),
+        reason: text(&error),
     })?;
     let before = document.lines_before as u64;
     for entry in entries {
@@ -83,6 +83,11 @@ fn parse_document(
         placed.push(Placed { object, file: file.to_owned(), line: before + line });
     }
     Ok(())
+}
+
+/// The parser's words, without the first one: ours stand before it.
+fn text(error: &serde_saphyr::Error) -> String {
+    error.render_with_formatter(&UserMessageFormatter).trim_start_matches("error: ").to_owned()
 }
 
 fn model(raw: &Raw) -> Result<Object, ObjectError> {
