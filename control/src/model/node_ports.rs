@@ -97,7 +97,7 @@ mod tests {
     #[test]
     fn a_port_is_given_by_name_and_stays_when_others_come() {
         let web = service("web", None);
-        let alone = assigned(&[web.clone()])[0];
+        let alone = assigned(std::slice::from_ref(&web))[0];
         assert!((30_000..=32_767).contains(&alone), "{alone}");
         let with_others =
             assigned(&[web.clone(), service("aaa", None), service("zzz", Some(30_080))]);
