@@ -42,6 +42,19 @@ pub struct NewFlow {
     pub now_ms: u32,
 }
 
+/// Addresses and ports to write into an IPv4 packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TranslationV4 {
+    /// New source address.
+    pub source: [u8; 4],
+    /// New destination address.
+    pub destination: [u8; 4],
+    /// New source port.
+    pub source_port: L4Port,
+    /// New destination port.
+    pub destination_port: L4Port,
+}
+
 /// The stored state. Field order is load-bearing: the first 64 bytes are all that an IPv4 hit
 /// reads and writes; the IPv6 prefixes fill the second line.
 #[derive(Clone, Copy, Debug)]
@@ -130,6 +143,19 @@ impl FlowEntry {
         }
     }
 
+    /// What an IPv4 packet of this direction leaves with: it is the other direction's tuple, turned
+    /// round.
+    #[inline]
+    pub fn translation_v4(&self, direction: Direction) -> TranslationV4 {
+        let other = 2 - direction as usize * 2;
+        TranslationV4 {
+            source: self.low[other + 1],
+            destination: self.low[other],
+            source_port: self.ports[other + 1],
+            destination_port: self.ports[other],
+        }
+    }
+
     /// The tuple of the packets of one direction, as they come in.
     #[inline]
     pub fn key(&self, direction: Direction) -> FlowKey {
@@ -208,6 +234,9 @@ mod tests {
             assert!(entry.matches(Direction::Reply, &flow.reply));
             assert!(!entry.matches(Direction::Reply, &flow.forward));
             assert!(!entry.matches(Direction::Forward, &flow.forward.reversed()));
+            let out = entry.translation_v4(Direction::Forward);
+            assert_eq!((out.source_port.number(), out.destination_port.number()), (15_001, 5000));
+            assert_eq!(out.source, flow.reply.dst.v4_bytes());
         }
     }
 

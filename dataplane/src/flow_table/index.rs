@@ -6,7 +6,7 @@
 
 /// A key's place: the flow's number and the direction, in 32 bits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Reference(u32);
+pub struct Reference(u32);
 
 impl Reference {
     pub(crate) fn new(flow: u32, direction: super::Direction) -> Self {
@@ -30,10 +30,10 @@ const SLOTS: usize = 7;
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C, align(64))]
 struct Bucket {
-    overflowed: u32,
     tags: [u32; SLOTS],
-    unused: u32,
+    overflowed: u32,
     references: [u32; SLOTS],
+    unused: u32,
 }
 
 const _: () = assert!(size_of::<Bucket>() == 64);

@@ -11,8 +11,9 @@ pub mod table;
 pub mod tcp;
 
 pub use directory::OwnerDirectory;
-pub use entry::{Direction, FlowEntry, NewFlow};
+pub use entry::{Direction, FlowEntry, NewFlow, TranslationV4};
 pub use hash::HashKey;
+pub use index::Reference;
 pub use snat::SnatRequest;
 pub use table::{FlowId, FlowMapChanges, FlowTable, FlowTableConfig};
 pub use tcp::{FlowState, TimeoutTable};

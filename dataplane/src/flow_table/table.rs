@@ -129,13 +129,30 @@ impl FlowTable {
         self.index.prefetch(hash);
     }
 
-    /// Second half.
+    /// Second half. Returns where the flow probably is, for [`FlowTable::find_at`].
     #[inline]
-    pub fn prefetch_entry(&self, hash: u64) {
-        let entry = self.index.hint(hash).and_then(|r| self.entries.get(r.flow() as usize));
-        if let Some(entry) = entry {
-            prefetch::line(entry);
+    pub fn prefetch_entry(&self, hash: u64) -> Option<Reference> {
+        let hint = self.index.hint(hash)?;
+        prefetch::line(self.entries.get(hint.flow() as usize)?);
+        Some(hint)
+    }
+
+    /// The flow of a packet with this tuple, looked for where [`FlowTable::prefetch_entry`] said.
+    #[inline]
+    pub fn find_at(
+        &self,
+        hint: Option<Reference>,
+        key: &FlowKey,
+        hash: u64,
+    ) -> Option<(FlowId, Direction)> {
+        if let Some(reference) = hint {
+            let entry = self.entries.get(reference.flow() as usize);
+            if entry.is_some_and(|e| e.matches(reference.direction(), key)) {
+                return Some((FlowId(reference.flow()), reference.direction()));
+            }
         }
+        // No hint, a wrong one, or a flow that this very burst began or ended.
+        self.find(key, hash)
     }
 
     /// The flow of a packet with this tuple, and which way it goes.

@@ -17,7 +17,7 @@ pub(super) fn known(
     snapshot: &Snapshot,
     now: Time,
 ) -> Option<Verdict> {
-    let (id, direction) = flows.find(&packet.headers.key, packet.hash)?;
+    let (id, direction) = flows.find_at(packet.hint, &packet.headers.key, packet.hash)?;
     if direction == Direction::Forward && begins_anew(flows, id, packet, snapshot) {
         return flows
             .end(id, FlowEnd::Replaced)

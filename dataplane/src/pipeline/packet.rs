@@ -1,6 +1,6 @@
 //! One packet on its way through the stages.
 
-use crate::flow_table::FlowId;
+use crate::flow_table::{FlowId, Reference};
 use crate::types::{FlowKey, InterfaceSlot, IpAddress, L4Port, Protocol, ServiceId, WorkerId};
 use crate::verdict::Verdict;
 
@@ -58,6 +58,8 @@ pub struct Packet<'f> {
     pub headers: Headers,
     /// The keyed hash of its five-tuple.
     pub hash: u64,
+    /// Where its flow probably is.
+    pub hint: Option<Reference>,
     /// The decision.
     pub verdict: Verdict,
     /// The flow that it began.
@@ -77,6 +79,7 @@ impl<'f> Packet<'f> {
             is_handed: false,
             headers: Headers::NONE,
             hash: 0,
+            hint: None,
             verdict: Verdict::Pending,
             new_flow: None,
             service: ServiceId(0),

@@ -30,8 +30,8 @@ impl Pipeline {
         for packet in &mut *packets {
             self.parse(packet);
         }
-        for packet in &*packets {
-            self.flows.prefetch_entry(packet.hash);
+        for packet in &mut *packets {
+            packet.hint = self.flows.prefetch_entry(packet.hash);
         }
         for packet in packets {
             if packet.verdict == Verdict::Pending {

@@ -1,11 +1,11 @@
 //! NAT in place: addresses, ports, TTL, checksums, and the Ethernet header of the next link.
 
-use crate::flow_table::{Direction, FlowEntry};
+use crate::flow_table::{Direction, FlowEntry, TranslationV4};
 use crate::packet::checksum::{self, Sum};
 use crate::packet::headers::ETHERNET_BYTES;
 use crate::pipeline::packet::{Headers, Packet};
 use crate::pipeline::parse::parse;
-use crate::types::{FlowKey, InterfaceSlot, MacAddress, Protocol};
+use crate::types::{FlowKey, InterfaceSlot, IpAddress, MacAddress, Protocol};
 
 /// Where a packet leaves, and with which link addresses.
 #[derive(Debug, Clone, Copy)]
@@ -28,11 +28,7 @@ pub(super) fn rewrite(
     direction: Direction,
     link: &Link,
 ) {
-    // A packet leaves with the tuple of the other direction turned round.
-    let outgoing = match direction {
-        Direction::Forward => entry.key(Direction::Reply).reversed(),
-        Direction::Reply => entry.key(Direction::Forward).reversed(),
-    };
+    let outgoing = entry.translation_v4(direction);
     let (addresses, ports) = match direction {
         Direction::Forward => (entry.address_difference, entry.port_difference),
         Direction::Reply => {
@@ -55,19 +51,22 @@ fn rewrite_ethernet(frame: &mut [u8], link: &Link) {
 
 /// Addresses, TTL and header checksum. The parser has seen the whole header.
 #[inline]
-fn rewrite_ipv4(frame: &mut [u8], outgoing: &FlowKey, addresses: u16) {
+fn rewrite_ipv4(frame: &mut [u8], outgoing: &TranslationV4, addresses: u16) {
     let header = frame.get_mut(ETHERNET_BYTES..).and_then(|ip| ip.first_chunk_mut::<20>());
     let Some(header) = header else { return };
     let before = [header[8], header[9]];
     header[8] = header[8].saturating_sub(1);
     let after = [header[8], header[9]];
-    let word = |w: [u8; 2]| Sum::default().add_word(w);
-    let ttl = checksum::difference(word(after), word(before));
-    let total = Sum::default().add_folded(addresses).add_folded(ttl).fold();
-    let sum = checksum::updated([header[10], header[11]], total);
+    // RFC 1624 equation 3, for the TTL's word and the addresses at once.
+    let sum = Sum::default()
+        .add_folded(!u16::from_ne_bytes([header[10], header[11]]))
+        .add_folded(!u16::from_ne_bytes(before))
+        .add_word(after)
+        .add_folded(addresses)
+        .finish();
     header[10..12].copy_from_slice(&sum);
-    header[12..16].copy_from_slice(&outgoing.src.v4_bytes());
-    header[16..20].copy_from_slice(&outgoing.dst.v4_bytes());
+    header[12..16].copy_from_slice(&outgoing.source);
+    header[16..20].copy_from_slice(&outgoing.destination);
 }
 
 /// Finishes the checksum of a packet whose stack left it to the hardware, before it goes back to
@@ -99,26 +98,32 @@ const fn checksum_offset(protocol: Protocol) -> usize {
 fn rewrite_l4(
     frame: &mut [u8],
     headers: &Headers,
-    outgoing: &FlowKey,
+    outgoing: &TranslationV4,
     (addresses, ports): (u16, u16),
 ) {
     let start = usize::from(headers.l4_offset);
     let Some(l4) = frame.get_mut(start..start + usize::from(headers.l4_bytes)) else { return };
-    let at = checksum_offset(outgoing.protocol);
+    let protocol = headers.key.protocol;
+    let at = checksum_offset(protocol);
     let Some(stored) = l4.get(at..).and_then(|f| f.first_chunk::<2>().copied()) else { return };
     let Some(port_bytes) = l4.first_chunk_mut::<4>() else { return };
-    port_bytes[..2].copy_from_slice(&outgoing.src_port.bytes());
-    port_bytes[2..].copy_from_slice(&outgoing.dst_port.bytes());
+    port_bytes[..2].copy_from_slice(&outgoing.source_port.bytes());
+    port_bytes[2..].copy_from_slice(&outgoing.destination_port.bytes());
     let field = if is_partial(headers, stored) {
-        complete(l4, outgoing, at)
-    } else if outgoing.protocol == Protocol::Udp && stored == [0, 0] {
+        let new = FlowKey::new(
+            protocol,
+            (IpAddress::v4(outgoing.source), outgoing.source_port),
+            (IpAddress::v4(outgoing.destination), outgoing.destination_port),
+        );
+        complete(l4, &new, at)
+    } else if protocol == Protocol::Udp && stored == [0, 0] {
         // No checksum (RFC 768): stays none.
         stored
     } else {
-        let total = Sum::default().add_folded(addresses).add_folded(ports).fold();
-        checksum::updated(stored, total)
+        let data = Sum::default().add_folded(!u16::from_ne_bytes(stored));
+        data.add_folded(addresses).add_folded(ports).finish()
     };
-    let field = if outgoing.protocol == Protocol::Udp { never_none(field, stored) } else { field };
+    let field = if protocol == Protocol::Udp { never_none(field, stored) } else { field };
     if let Some(place) = l4.get_mut(at..at + 2) {
         place.copy_from_slice(&field);
     }
