@@ -129,8 +129,8 @@ mod tests {
 
     fn pod(name: &str, spec: &str, status: &str) -> Object {
         let object: core::Pod = serde_saphyr::from_str(&format!(
-            "{{apiVersion: v1, kind: Pod, metadata: {{name: {name}, labels: {{a: b, c: d}}}}, spec: \
-             {{containers: []{spec}}}, status: {{{status}}}}}"
+            "{{apiVersion: v1, kind: Pod, metadata: {{name: {name}, labels: {{a: b, c: d}}}}, \
+             spec: {{containers: []{spec}}}, status: {{{status}}}}}"
         ))
         .unwrap();
         Object::Pod(Pod::try_from(&object).unwrap())
