@@ -1,6 +1,7 @@
 //! Imports run one way: tests, bench -> control -> dataplane, and the like inside each crate.
 
 use super::SourceFile;
+use super::source::is_test_only;
 use anyhow::{Context as _, Result};
 use syn::visit::{self, Visit};
 
@@ -135,11 +136,6 @@ impl<'ast> Visit<'ast> for Names {
         }
         visit::visit_path(self, node);
     }
-}
-
-fn is_test_only(attribute: &syn::Attribute) -> bool {
-    let is_test = |list: &syn::MetaList| list.tokens.to_string() == "test";
-    attribute.path().is_ident("cfg") && attribute.meta.require_list().is_ok_and(is_test)
 }
 
 #[cfg(test)]

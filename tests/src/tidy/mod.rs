@@ -8,4 +8,4 @@ mod source;
 pub use imports::{IMPORT_RULES, ImportRule, forbidden_imports};
 pub use manifest::dependencies_without_reason;
 pub use size::{long_functions, long_lines, production_line_count};
-pub use source::{SourceFile, banned_words, files_below};
+pub use source::{SourceFile, banned_words, files_below, test_only_paths};

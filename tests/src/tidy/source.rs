@@ -1,6 +1,7 @@
 //! The files that the rules look at.
 
 use anyhow::{Context as _, Result};
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -47,6 +48,39 @@ fn read(root: &Path, path: &Path) -> Result<SourceFile> {
     Ok(SourceFile { path, text })
 }
 
+/// Paths of the files that only tests see: those of `#[cfg(test)] mod name;`.
+///
+/// # Errors
+/// A file is not Rust.
+pub fn test_only_paths(files: &[SourceFile]) -> Result<BTreeSet<String>> {
+    let mut paths = BTreeSet::new();
+    for file in files {
+        let tree = syn::parse_file(&file.text).with_context(|| format!("parse {}", file.path))?;
+        let modules = tree.items.iter().filter_map(|item| match item {
+            syn::Item::Mod(module) if module.content.is_none() => Some(module),
+            _ => None,
+        });
+        let for_tests = modules.filter(|module| module.attrs.iter().any(is_test_only));
+        paths.extend(for_tests.map(|m| format!("{}/{}.rs", children_of(&file.path), m.ident)));
+    }
+    Ok(paths)
+}
+
+/// The folder that holds the modules of the file at `path`.
+fn children_of(path: &str) -> String {
+    let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
+    match name {
+        "mod.rs" | "lib.rs" | "main.rs" => folder.to_owned(),
+        _ => path.trim_end_matches(".rs").to_owned(),
+    }
+}
+
+/// Whether this is `#[cfg(test)]`.
+pub(super) fn is_test_only(attribute: &syn::Attribute) -> bool {
+    let is_test = |list: &syn::MetaList| list.tokens.to_string() == "test";
+    attribute.path().is_ident("cfg") && attribute.meta.require_list().is_ok_and(is_test)
+}
+
 /// Lines with a word that marks unfinished work, as `path:line: word`.
 pub fn banned_words(file: &SourceFile) -> Vec<String> {
     let words: Vec<String> = BANNED.iter().map(|(a, b)| format!("{a}{b}")).collect();
@@ -67,5 +101,15 @@ mod tests {
         let text = format!("fn a() {{\n    {}{})\n}}\n", "todo", "!(");
         let file = SourceFile { path: "a.rs".into(), text };
         assert_eq!(banned_words(&file), [format!("a.rs:2: {}{}", "todo", "!(")]);
+    }
+    #[test]
+    fn modules_for_tests_are_known_by_their_parent() {
+        let file = |path: &str, text: &str| SourceFile { path: path.into(), text: text.into() };
+        let files = [
+            file("c/src/a/mod.rs", "#[cfg(test)]\nmod cases;\nmod other;"),
+            file("c/src/b.rs", "#[cfg(test)]\nmod cases;\n#[cfg(test)]\nmod tests {}"),
+        ];
+        let expected = ["c/src/a/cases.rs", "c/src/b/cases.rs"];
+        assert!(test_only_paths(&files).unwrap().iter().eq(expected));
     }
 }
