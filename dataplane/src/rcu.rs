@@ -1,10 +1,10 @@
 //! Publication by RCU (T10): one pointer store by the control side, one pointer load per burst by
 //! each worker, no lock, and no destructor ever on a worker.
 //!
-//! A worker holds one long-lived epoch [`Guard`] and repins it at each burst boundary, its quiescent
-//! state: 0.85 ns, and the borrow checker ends every reference into the old snapshot there. A
-//! sleeping worker holds no guard, so it keeps nothing alive. What was replaced is destroyed by
-//! [`Publisher::reclaim`], which only the control side calls.
+//! A worker holds one long-lived epoch [`Guard`] and repins it at each burst boundary, its
+//! quiescent state: 0.85 ns, and the borrow checker ends every reference into the old snapshot
+//! there. A sleeping worker holds no guard, so it keeps nothing alive. What was replaced is
+//! destroyed by [`Publisher::reclaim`], which only the control side calls.
 #![expect(unsafe_code, reason = "dereferencing an epoch-protected pointer")]
 
 use crossbeam::epoch::{self, Atomic, Guard, Owned};

@@ -226,6 +226,10 @@ pub struct InterfaceSlot(pub u16);
 /// array. At the limit a further attach is refused with an error.
 pub const INTERFACES_MAX: usize = 256;
 
+/// Frames handled together: enough to hide a cache miss behind 63 others, few enough that the
+/// burst's headers stay in the first-level cache.
+pub const BURST_FRAMES_MAX: usize = 64;
+
 /// Which worker: 0 to [`WORKERS_MAX`] - 1.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 #[repr(transparent)]

@@ -14,6 +14,7 @@ mod rewrite;
 #[cfg(test)]
 mod tests;
 
-pub use packet::{BURST_FRAMES_MAX, Headers, Packet};
+pub use crate::types::BURST_FRAMES_MAX;
+pub use packet::{Headers, Packet};
 pub use process::Pipeline;
 pub use rewrite::finish_checksum;

@@ -4,10 +4,6 @@ use crate::flow_table::{FlowId, Reference};
 use crate::types::{FlowKey, InterfaceSlot, IpAddress, L4Port, Protocol, ServiceId, WorkerId};
 use crate::verdict::Verdict;
 
-/// Frames handled together: enough to hide a cache miss behind 63 others, few enough that the
-/// burst's headers stay in the first-level cache.
-pub const BURST_FRAMES_MAX: usize = 64;
-
 /// What the parser found.
 #[derive(Clone, Copy, Debug)]
 pub struct Headers {

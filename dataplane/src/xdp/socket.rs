@@ -3,7 +3,7 @@
 #![expect(clippy::needless_pass_by_value, reason = "a frame is given away by moving it")]
 
 use crate::engine::{CopyMode, EngineError, QueueStatistics};
-use crate::pipeline::BURST_FRAMES_MAX;
+use crate::types::BURST_FRAMES_MAX;
 use crate::types::InterfaceSlot;
 use crate::xdp::kernel_words::{last_refused, source_refused};
 use crate::xdp::umem::{Frame, FramePool, PairIndex, Place};
@@ -130,7 +130,8 @@ impl BoundPair {
         self.rx.nb_avail(1) > 0
     }
 
-    /// Puts a frame on the list for the next [`BoundPair::transmit`]; gives it back if that is full.
+    /// Puts a frame on the list for the next [`BoundPair::transmit`]; gives it back if that is
+    /// full.
     ///
     /// # Errors
     /// The frame.
