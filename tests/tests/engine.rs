@@ -54,7 +54,7 @@ struct Rig {
 fn rig(queues: u32) -> Result<Rig> {
     let mut topology = RigPlan::new("engine").queues(queues).build()?;
     let pod = topology.add_pod(Node::Node2, "far")?;
-    pod.start_servers(&binary()?, POD_HTTP, POD_UDP)?;
+    pod.start_servers(&binary()?, (POD_HTTP, POD_UDP), std::process::Stdio::inherit())?;
     let pod = pod.address();
     let gateway = topology.gateway();
     for line in [
