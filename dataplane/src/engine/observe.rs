@@ -16,6 +16,9 @@ use std::time::Instant;
 /// A worker that has not beaten for so long is given up: its interfaces go back to the kernel (T2).
 const GIVEN_UP_AFTER: Duration = Duration::from_secs(10);
 
+/// A round of a busy worker takes far less.
+const LATENCY_PATIENCE: Duration = Duration::from_millis(20);
+
 impl Engine {
     /// To be called a few times per second: frees old snapshots, checks heartbeats, ends drained
     /// fronts. Returns the workers that have not beaten for more than a second.
@@ -79,10 +82,22 @@ impl Engine {
         *entry = sum(entry, &last);
     }
 
-    /// What each worker recorded since the last call; asks for the next (one interval later).
+    /// What each worker recorded since the last call. Wakes those that sleep, and waits for all at
+    /// most [`LATENCY_PATIENCE`]; what comes later is part of the next call's.
     pub fn collect_latency(&mut self) -> Vec<(WorkerId, Box<LatencySet>)> {
-        let collect = |w: &super::worker_handle::WorkerHandle| Some((w.id(), w.latency.collect()?));
-        self.workers.iter().filter_map(collect).collect()
+        for worker in &self.workers {
+            worker.latency.ask();
+            worker.waker.poke();
+        }
+        let deadline = Instant::now() + LATENCY_PATIENCE;
+        let await_answer = |worker: &super::worker_handle::WorkerHandle| loop {
+            match worker.latency.answer() {
+                Some(set) => return Some((worker.id(), set)),
+                None if Instant::now() > deadline => return None,
+                None => std::thread::sleep(Duration::from_micros(50)),
+            }
+        };
+        self.workers.iter().filter_map(await_answer).collect()
     }
 
     /// Up to `limit` live flows over all workers. Waits for the workers, at most `patience`.

@@ -60,10 +60,6 @@ impl LatencySet {
             mine.add(theirs).ok();
         }
     }
-
-    fn clear(&mut self) {
-        self.0.iter_mut().for_each(Histogram::reset);
-    }
 }
 
 fn empty_histogram() -> Histogram<u64> {
@@ -83,15 +79,16 @@ impl LatencyExchange {
         Self { empty: ArrayQueue::new(1), full: ArrayQueue::new(1) }
     }
 
-    /// Takes what the worker has recorded since the last call, if it has answered; then asks for
-    /// the next. Control side; at most one set is under way, so a sleeping worker costs nothing.
-    pub fn collect(&self) -> Option<Box<LatencySet>> {
-        let full = self.full.pop();
-        let mut next = full.clone().unwrap_or_default();
-        next.clear();
-        // A full ring means that the worker has not answered the last request yet.
-        drop(self.empty.push(next));
-        full
+    /// Asks the worker for its set. Control side; at most one request is under way.
+    pub fn ask(&self) {
+        if self.full.is_empty() && self.empty.is_empty() {
+            self.empty.push(Box::default()).ok();
+        }
+    }
+
+    /// The worker's answer, once it has come: all that it recorded since the answer before.
+    pub fn answer(&self) -> Option<Box<LatencySet>> {
+        self.full.pop()
     }
 }
 
@@ -142,13 +139,15 @@ mod tests {
     fn what_is_recorded_is_handed_over_once() {
         let mut recorder = LatencyRecorder::default();
         let exchange = recorder.exchange();
-        assert!(exchange.collect().is_none());
         recorder.record(Stage::Total, 1_000);
         recorder.record(Stage::Total, u64::MAX);
         recorder.hand_over();
-        let set = exchange.collect().unwrap();
-        assert_eq!(set.stage(Stage::Total).len(), 2);
+        assert!(exchange.answer().is_none(), "nobody asked");
+        exchange.ask();
         recorder.hand_over();
-        assert!(exchange.collect().unwrap().stage(Stage::Total).is_empty());
+        assert_eq!(exchange.answer().unwrap().stage(Stage::Total).len(), 2);
+        exchange.ask();
+        recorder.hand_over();
+        assert!(exchange.answer().unwrap().stage(Stage::Total).is_empty());
     }
 }
