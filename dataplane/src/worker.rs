@@ -111,7 +111,7 @@ impl Worker {
             let now = clock::now();
             self.parts.heartbeats.beat(self.parts.config.id, now);
             self.obey_commands();
-            let packets = self.serve_ports(now) + self.take_handed(now);
+            let packets = self.serve_ports() + self.take_handed();
             self.housekeep(now);
             self.account_round(now, packets);
             if packets == 0 && self.may_sleep(now) {
@@ -121,8 +121,8 @@ impl Worker {
     }
 
     /// One burst from each pair.
-    fn serve_ports(&mut self, now: Time) -> usize {
-        (0..self.ports.len()).map(|at| self.serve_port(at, now)).sum()
+    fn serve_ports(&mut self) -> usize {
+        (0..self.ports.len()).map(|at| self.serve_port(at)).sum()
     }
 
     fn account_round(&mut self, now: Time, packets: usize) {

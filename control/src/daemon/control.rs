@@ -197,10 +197,15 @@ impl Control {
         self.attachments.is_retry_due(Instant::now())
     }
 
-    fn sample(&mut self) {
+    /// Fetches what the workers recorded up to now.
+    pub(crate) fn collect_latency(&mut self) {
         for (_, recorded) in self.engine.collect_latency() {
             self.latency.add(&recorded);
         }
+    }
+
+    fn sample(&mut self) {
+        self.collect_latency();
         let values = report::series(self);
         self.meter.sample(Instant::now(), values);
         self.probe();

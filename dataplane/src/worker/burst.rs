@@ -49,7 +49,7 @@ type Decisions = ArrayVec<Decision, BURST_FRAMES_MAX>;
 
 impl Worker {
     /// Reads a burst from one pair and sees it through. Returns how many packets it had.
-    pub(super) fn serve_port(&mut self, at: usize, now: Time) -> usize {
+    pub(super) fn serve_port(&mut self, at: usize) -> usize {
         let Some(port) = self.ports.get_mut(at).and_then(Option::as_mut) else { return 0 };
         let (mode, slot) = (port.pair.mode, port.pair.slot);
         let pool = self.parts.pools.of(mode);
@@ -60,6 +60,8 @@ impl Worker {
         if frames.is_empty() {
             return 0;
         }
+        // After the read: a packet is never read before its stamp.
+        let now = clock::now();
         let arrivals: Arrivals =
             frames.iter_mut().map(|frame| arrival(pool, frame, slot, now)).collect();
         let received = self.parts.counters.interface(slot);

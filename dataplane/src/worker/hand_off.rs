@@ -1,6 +1,7 @@
 //! Hand-off between workers (T6): a bounded lock-free ring for each pair of workers, and one back
 //! for the lent frames' numbers.
 
+use crate::clock;
 use crate::engine::CopyMode;
 use crate::types::{InterfaceSlot, ServiceId, Time, WorkerId};
 use crate::verdict::Verdict;
@@ -174,12 +175,12 @@ impl HandOff {
 
 impl Worker {
     /// Takes up to a burst from each other worker. Returns how many packets.
-    pub(super) fn take_handed(&mut self, now: Time) -> usize {
+    pub(super) fn take_handed(&mut self) -> usize {
         if self.parts.hand_off.incoming.len() < 2 {
             return 0;
         }
         self.take_returned();
-        (0..self.parts.hand_off.incoming.len()).map(|from| self.take_from(from, now)).sum()
+        (0..self.parts.hand_off.incoming.len()).map(|from| self.take_from(from)).sum()
     }
 
     fn take_returned(&mut self) {
@@ -190,7 +191,7 @@ impl Worker {
         }
     }
 
-    fn take_from(&mut self, from: usize, now: Time) -> usize {
+    fn take_from(&mut self, from: usize) -> usize {
         let (mut frames, mut arrivals) = (Frames::new(), Arrivals::new());
         let link = Arc::clone(&self.parts.hand_off.incoming[from]);
         let mut count = 0;
@@ -201,7 +202,7 @@ impl Worker {
         }
         if count > 0 {
             self.parts.counters.work.taken_packets.add(count as u64);
-            self.run_burst(CopyMode::Copy, frames, &arrivals, now);
+            self.run_burst(CopyMode::Copy, frames, &arrivals, clock::now());
         }
         count
     }

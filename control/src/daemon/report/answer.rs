@@ -16,9 +16,16 @@ pub(crate) fn answer(control: &mut Control, query: Query) {
         Query::Workers(to) => to.send(list(node::workers(control))).is_ok(),
         Query::Neighbors(to) => to.send(list(node::neighbors(control))).is_ok(),
         Query::Drops(to) => to.send(packets::drops(control)).is_ok(),
-        Query::Latency(to) => to.send(control.latency.report()).is_ok(),
-        Query::LatencyHgrm(stage, to) => to.send(control.latency.hgrm(stage)).is_ok(),
+        Query::Latency(to) => {
+            control.collect_latency();
+            to.send(control.latency.report()).is_ok()
+        }
+        Query::LatencyHgrm(stage, to) => {
+            control.collect_latency();
+            to.send(control.latency.hgrm(stage)).is_ok()
+        }
         Query::ResetLatency(to) => {
+            control.collect_latency();
             control.latency.reset();
             to.send(()).is_ok()
         }
