@@ -72,9 +72,8 @@ fn format_list(ports: &BTreeSet<u16>) -> String {
             _ => ranges.push((port, port)),
         }
     }
-    let text = |(first, last): &(u16, u16)| match first == last {
-        true => first.to_string(),
-        false => format!("{first}-{last}"),
+    let text = |(first, last): &(u16, u16)| {
+        if first == last { first.to_string() } else { format!("{first}-{last}") }
     };
     ranges.iter().map(text).collect::<Vec<_>>().join(",") + "\n"
 }
