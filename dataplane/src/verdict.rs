@@ -153,9 +153,10 @@ reasons! {
         RateLimited = ("RATE_LIMITED", "policy", Config,
             "too many packets per second for the kernel: see passed reasons in tidegate get \
              drops"),
-        /// The kernel dropped it before our ring: the frame did not fit or memory failed.
+        /// The kernel dropped it before our ring: no frame was free, or it did not fit.
         XskRxDropped = ("XSK_RX_DROPPED", "receive", Capacity,
-            "raise memory.frameSize or lower the MTU"),
+            "no free frame: add workers or raise memory.framesPerQueue; or the packet exceeds \
+             memory.frameSize"),
         /// The kernel dropped it: our receive ring was full.
         XskRxRingFull = ("XSK_RX_RING_FULL", "receive", Capacity,
             "raise memory.ringSize or add workers"),
