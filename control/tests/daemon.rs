@@ -181,6 +181,18 @@ fn bad_manifests_are_told_and_the_good_ones_keep_serving() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn packet_filters_that_are_bypassed_are_named() -> Result<()> {
+    let host = Host::new("filter")?;
+    host.netns.run("nft add table inet strict")?;
+    let daemon = host.start()?;
+    let warnings = status(&daemon)?.warnings;
+    ensure!(warnings.iter().any(|w| w.contains("nft inet strict")), "{warnings:?}");
+    let log = fs::read_to_string(host.files.log())?;
+    ensure!(log.contains("WARN     packet filter tables exist"), "{log}");
+    Ok(())
+}
+
 fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) -> Result<()> {
     let deadline = std::time::Instant::now() + SEEN_MAX;
     while std::time::Instant::now() < deadline {

@@ -3,7 +3,9 @@
 use crate::compile::{Attached, WantedInterface};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
-use tidegate_dataplane::engine::{AttachRequest, Attachment, Engine, EngineError};
+use tidegate_dataplane::engine::{
+    AttachMode, AttachRequest, Attachment, CopyMode, Engine, EngineError, QueueBinding,
+};
 use tidegate_dataplane::types::{IfIndex, InterfaceSlot, MacAddress};
 
 /// The wait after the first refusal; doubled after each further one.
@@ -48,6 +50,31 @@ pub struct Live {
     pub request: AttachRequest,
     /// What was granted.
     pub granted: Attachment,
+}
+
+impl Live {
+    /// `native` or `generic`, as the kernel reports it back.
+    pub fn attach_word(&self) -> &'static str {
+        match self.granted.attach_mode {
+            AttachMode::Auto | AttachMode::Native => "native",
+            AttachMode::Generic => "generic",
+        }
+    }
+
+    /// `ZERO-COPY`, `COPY`, or `MIXED` where the queues differ; none without queues.
+    pub fn copy_word(&self) -> Option<&'static str> {
+        copy_word(&self.granted.queues)
+    }
+}
+
+fn copy_word(queues: &[QueueBinding]) -> Option<&'static str> {
+    let has = |mode: bool| queues.iter().any(|q| (q.copy_mode == CopyMode::ZeroCopy) == mode);
+    match (has(true), has(false)) {
+        (true, true) => Some("MIXED"),
+        (true, false) => Some("ZERO-COPY"),
+        (false, true) => Some("COPY"),
+        (false, false) => None,
+    }
 }
 
 /// An interface that refused.
@@ -130,8 +157,10 @@ impl Attachments {
             Ok(granted) => {
                 self.refused.remove(&request.index);
                 self.names.insert(request.slot, request.name.clone());
-                log_granted(request, &granted);
-                self.live.insert(request.slot, Live { request: request.clone(), granted });
+                let live = Live { request: request.clone(), granted };
+                let (attach, copy) = (live.attach_word(), live.copy_word());
+                tracing::info!(interface = request.name, attach, copy, "attached");
+                self.live.insert(request.slot, live);
                 true
             }
             Err(error) => {
@@ -164,16 +193,11 @@ fn follow_mac(hooks: &mut impl Hooks, live: &mut Live, mac: MacAddress) {
     }
 }
 
-fn log_granted(request: &AttachRequest, granted: &Attachment) {
-    let modes: Vec<_> = granted.queues.iter().map(|queue| queue.copy_mode).collect();
-    tracing::info!(interface = request.name, attach = ?granted.attach_mode, ?modes, "attached");
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::Role;
-    use tidegate_dataplane::engine::{AttachMode, CopyMode};
+    use tidegate_dataplane::types::WorkerId;
 
     /// Refuses the interface numbers in `refuses`.
     #[derive(Default)]
@@ -280,5 +304,20 @@ mod tests {
             assert!(!attachments.attach(&mut hooks, &[moved.clone()], Instant::now()));
         }
         assert_eq!((hooks.macs, hooks.tried.len()), (vec![moved.request.mac], 1));
+    }
+
+    fn binding(copy_mode: CopyMode) -> QueueBinding {
+        QueueBinding { queue: 0, worker: WorkerId(0), copy_mode, zero_copy_refused: None }
+    }
+
+    #[test]
+    fn queues_that_differ_are_called_mixed() {
+        let word = |modes: &[CopyMode]| {
+            copy_word(&modes.iter().map(|mode| binding(*mode)).collect::<Vec<_>>())
+        };
+        assert_eq!(word(&[CopyMode::Copy, CopyMode::Copy]), Some("COPY"));
+        assert_eq!(word(&[CopyMode::ZeroCopy]), Some("ZERO-COPY"));
+        assert_eq!(word(&[CopyMode::ZeroCopy, CopyMode::Copy]), Some("MIXED"));
+        assert_eq!(word(&[]), None);
     }
 }

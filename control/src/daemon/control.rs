@@ -240,16 +240,20 @@ impl Control {
     }
 
     fn compile(&mut self, cluster: &ClusterState, network: &NetworkState) -> Compiled {
+        let begin = Instant::now();
         let attached = self.attachments.attached();
-        self.compiler.compile(cluster, network, &attached, &self.config)
+        let compiled = self.compiler.compile(cluster, network, &attached, &self.config);
+        tracing::debug!(took = ?begin.elapsed(), "compiled");
+        compiled
     }
 
     fn publish(&mut self, compiled: Compiled) {
+        let begin = Instant::now();
         let fronts = compiled.snapshot.fronts.len();
         self.tally.learn(&compiled.report);
         match self.engine.publish(compiled.snapshot) {
             Ok(version) => {
-                tracing::debug!(version = version.0, fronts, "published");
+                tracing::debug!(version = version.0, fronts, took = ?begin.elapsed(), "published");
                 self.compiled.is_published = true;
                 self.compiled.publish_error = None;
             }

@@ -103,3 +103,86 @@ pub fn refused_packets(service: ServiceId, workers: &[Arc<WorkerCounters>]) -> u
     };
     workers.iter().map(of_worker).sum()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compile::{BackendReport, BackendState, SelectionKind};
+    use crate::model::TrafficPolicy;
+    use tidegate_dataplane::types::{NextHopId, Protocol};
+
+    fn backend(slot: u32, last_byte: u8) -> BackendReport {
+        BackendReport {
+            address: IpAddress::v4([10, 0, 0, last_byte]),
+            port: L4Port::new(80),
+            pod: None,
+            slot: BackendSlot(slot),
+            next_hop: NextHopId(0),
+            state: BackendState::Ready,
+            is_local: false,
+            is_used: true,
+            reason: None,
+        }
+    }
+
+    fn service(id: u32, backends: Vec<BackendReport>) -> ServiceReport {
+        ServiceReport {
+            id: ServiceId(id),
+            namespace: "shop".into(),
+            name: "web".into(),
+            port_name: "".into(),
+            protocol: Protocol::Tcp,
+            port: L4Port::new(80),
+            node_port: None,
+            policy: TrafficPolicy::Cluster,
+            fronts: vec![],
+            selection: SelectionKind::Forward,
+            backends,
+            ready_count: 0,
+            draining_count: 0,
+            warnings: vec![],
+        }
+    }
+
+    fn workers() -> Vec<Arc<WorkerCounters>> {
+        let workers: Vec<_> = (0..2).map(|_| Arc::new(WorkerCounters::default())).collect();
+        for (worker, packets) in workers.iter().zip([10, 100]) {
+            for slot in [0, 1, 2] {
+                worker.backend(BackendSlot(slot)).forward_packets.add(packets);
+                worker.backend(BackendSlot(slot)).reply_packets.add(1);
+                worker.backend(BackendSlot(slot)).flows.add(2);
+            }
+            worker.service(ServiceId(1)).rejected_packets.add(3);
+            worker.service(ServiceId(1)).dropped_packets.add(4);
+        }
+        workers
+    }
+
+    #[test]
+    fn workers_and_directions_add_up() {
+        let totals = backend_totals(BackendSlot(1), &workers());
+        assert_eq!((totals.packets, totals.flows), (112, 4));
+        assert_eq!(refused_packets(ServiceId(1), &workers()), 14);
+        assert_eq!(backend_totals(BackendSlot(0), &workers()), TrafficTotals::default());
+    }
+
+    #[test]
+    fn a_backend_that_left_still_counts_for_its_service() {
+        let mut tally = Tally::default();
+        tally.learn(&[service(1, vec![backend(1, 1), backend(2, 2)])]);
+        assert_eq!(tally.service(ServiceId(1), &workers()).packets, 224);
+        tally.learn(&[service(1, vec![backend(1, 1)])]);
+        assert_eq!(tally.service(ServiceId(1), &workers()).packets, 224);
+        let left = tally.backends(ServiceId(1)).last().unwrap();
+        assert_eq!((left.0, left.1.address), (BackendSlot(2), IpAddress::v4([10, 0, 0, 2])));
+    }
+
+    #[test]
+    fn a_slot_counts_for_its_last_user_alone() {
+        let mut tally = Tally::default();
+        tally.learn(&[service(1, vec![backend(1, 1)])]);
+        tally.learn(&[service(2, vec![backend(1, 9)])]);
+        assert_eq!(tally.service(ServiceId(1), &workers()).packets, 0);
+        assert_eq!(tally.service(ServiceId(2), &workers()).packets, 112);
+    }
+}

@@ -7,10 +7,7 @@ use crate::daemon::control::Control;
 use crate::daemon::meter::Series;
 use crate::daemon::report::counters::ledger;
 use rustix::time::{ClockId, clock_gettime};
-use std::collections::BTreeSet;
-use tidegate_dataplane::engine::{
-    AttachMode, CopyMode, QueueBinding, QueueStatistics, WorkerPlacement,
-};
+use tidegate_dataplane::engine::{QueueBinding, QueueStatistics, WorkerPlacement};
 use tidegate_dataplane::snapshot::{NextHop, NextHopState};
 use tidegate_dataplane::stats::Counter;
 use tidegate_dataplane::stats::counters::FramePlace;
@@ -49,9 +46,9 @@ fn attached(
         mtu: mtu(control, request.index),
         attached: true,
         error: None,
-        attach_mode: Some(attach_word(granted.attach_mode).to_owned()),
+        attach_mode: Some(live.attach_word().to_owned()),
         native_refused: granted.native_refused.clone(),
-        copy_mode: copy_word(&granted.queues).map(str::to_owned),
+        copy_mode: live.copy_word().map(str::to_owned),
         zero_copy_refused,
         queues: granted.queues.iter().map(queue).collect(),
         received_packets: totals.received,
@@ -101,23 +98,6 @@ fn queue_report(binding: &QueueBinding, statistics: Option<&QueueStatistics>) ->
         rx_ring_full: counters.rx_ring_full,
         fill_ring_empty: counters.rx_fill_ring_empty_descs,
         invalid_descriptors: counters.rx_invalid_descs + counters.tx_invalid_descs,
-    }
-}
-
-fn attach_word(mode: AttachMode) -> &'static str {
-    match mode {
-        AttachMode::Auto | AttachMode::Native => "native",
-        AttachMode::Generic => "generic",
-    }
-}
-
-fn copy_word(queues: &[QueueBinding]) -> Option<&'static str> {
-    let modes: BTreeSet<_> = queues.iter().map(|q| q.copy_mode == CopyMode::ZeroCopy).collect();
-    match (modes.contains(&true), modes.contains(&false)) {
-        (true, true) => Some("MIXED"),
-        (true, false) => Some("ZERO-COPY"),
-        (false, true) => Some("COPY"),
-        (false, false) => None,
     }
 }
 
@@ -195,22 +175,6 @@ fn state_word(state: NextHopState) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tidegate_dataplane::types::WorkerId;
-
-    fn binding(copy_mode: CopyMode) -> QueueBinding {
-        QueueBinding { queue: 0, worker: WorkerId(0), copy_mode, zero_copy_refused: None }
-    }
-
-    #[test]
-    fn queues_that_differ_are_called_mixed() {
-        let word = |modes: &[CopyMode]| {
-            copy_word(&modes.iter().map(|mode| binding(*mode)).collect::<Vec<_>>())
-        };
-        assert_eq!(word(&[CopyMode::Copy, CopyMode::Copy]), Some("COPY"));
-        assert_eq!(word(&[CopyMode::ZeroCopy]), Some("ZERO-COPY"));
-        assert_eq!(word(&[CopyMode::ZeroCopy, CopyMode::Copy]), Some("MIXED"));
-        assert_eq!(word(&[]), None);
-    }
 
     #[test]
     fn the_clock_is_the_one_that_only_grows() {

@@ -6,6 +6,8 @@ use crate::daemon::control::Control;
 use crate::daemon::meter::Series;
 use crate::daemon::report::counters::ledger;
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::time::Instant;
 use tidegate_dataplane::types::InterfaceSlot;
 use tidegate_dataplane::verdict::{DropReason, PassReason, RejectReason};
@@ -62,8 +64,7 @@ impl Reasons<'_> {
                 }
             }
         }
-        rows.sort_by_key(|row| Reverse(row.packets));
-        rows
+        merge(rows)
     }
 
     fn row<R: Reason>(
@@ -85,5 +86,68 @@ impl Reasons<'_> {
             interface: interface.cloned().unwrap_or_else(|| format!("slot {}", slot.0)),
             next_step: next_step.to_owned(),
         }
+    }
+}
+
+/// One row per reason and interface name, the most frequent first. An interface that went and came
+/// back has had several slots.
+fn merge(rows: Vec<ReasonReport>) -> Vec<ReasonReport> {
+    let mut merged = BTreeMap::<(String, String), ReasonReport>::new();
+    for row in rows {
+        match merged.entry((row.reason.clone(), row.interface.clone())) {
+            Entry::Vacant(vacant) => {
+                vacant.insert(row);
+            }
+            Entry::Occupied(occupied) => {
+                let sum = occupied.into_mut();
+                sum.packets += row.packets;
+                sum.per_second += row.per_second;
+                sum.last_seconds = match (sum.last_seconds, row.last_seconds) {
+                    (Some(a), Some(b)) => Some(a.min(b)),
+                    (a, b) => a.or(b),
+                };
+            }
+        }
+    }
+    let mut rows: Vec<_> = merged.into_values().collect();
+    rows.sort_by_key(|row| Reverse(row.packets));
+    rows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(reason: &str, interface: &str, packets: u64, last: Option<u64>) -> ReasonReport {
+        ReasonReport {
+            reason: reason.into(),
+            stage: "service".into(),
+            kind: "config".into(),
+            packets,
+            per_second: 1.5,
+            last_seconds: last,
+            interface: interface.into(),
+            next_step: "nothing".into(),
+        }
+    }
+
+    #[test]
+    fn an_interface_that_came_back_has_one_row_per_reason() {
+        let rows = vec![
+            row("A", "eth0", 1, Some(9)),
+            row("B", "eth0", 5, None),
+            row("A", "eth0", 2, Some(4)),
+            row("A", "eth1", 9, None),
+            row("B", "eth0", 1, Some(7)),
+        ];
+        let merged = merge(rows);
+        let seen: Vec<_> = merged
+            .iter()
+            .map(|r| (r.reason.as_str(), r.interface.as_str(), r.packets, r.last_seconds))
+            .collect();
+        let expected =
+            [("A", "eth1", 9, None), ("B", "eth0", 6, Some(7)), ("A", "eth0", 3, Some(4))];
+        assert_eq!(seen, expected);
+        assert!((merged[1].per_second - 3.0).abs() < 1e-9);
     }
 }
