@@ -113,10 +113,10 @@ mod tests {
     fn recorded(values: &[u64]) -> Box<LatencySet> {
         let mut recorder = LatencyRecorder::default();
         let exchange = recorder.exchange();
-        assert!(exchange.collect().is_none());
+        exchange.ask();
         values.iter().for_each(|&ns| recorder.record(Stage::Total, ns));
         recorder.hand_over();
-        exchange.collect().unwrap()
+        exchange.answer().unwrap()
     }
 
     #[test]
