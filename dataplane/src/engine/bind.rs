@@ -71,7 +71,7 @@ impl Engine {
     ) -> Result<PairIndex, EngineError> {
         let worker = &mut self.workers[at];
         let (reply, answer) = bounded(1);
-        let fill_frames = self.config.ring_size_of(request) / 2;
+        let fill_frames = self.config.ring_size_of(request);
         if let Some(pool) = &pool {
             worker.zero_copy_umem = Some(pool.umem().clone());
         }

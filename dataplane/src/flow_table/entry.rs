@@ -192,6 +192,13 @@ impl FlowEntry {
         self.high[at] == prefix(&key.src) && self.high[at + 1] == prefix(&key.dst)
     }
 
+    /// Milliseconds since the last packet. 0 where that was read by a later clock than `now_ms`:
+    /// the two are taken at different points of a round.
+    #[inline]
+    pub fn idle_ms(&self, now_ms: u32) -> u32 {
+        u32::try_from(now_ms.wrapping_sub(self.last_seen_ms).cast_signed()).unwrap_or(0)
+    }
+
     /// Whether the client's address is replaced.
     pub fn is_masqueraded(&self) -> bool {
         self.key(Direction::Reply).dst != self.key(Direction::Forward).src
@@ -238,6 +245,13 @@ mod tests {
             assert_eq!((out.source_port.number(), out.destination_port.number()), (15_001, 5000));
             assert_eq!(out.source, flow.reply.dst.v4_bytes());
         }
+    }
+
+    #[test]
+    fn idle_time_survives_the_wrap_and_a_clock_read_a_little_earlier() {
+        let mut entry = FlowEntry::new(&flow("10.1.0.1", "10.1.0.2", "10.2.0.1", "10.3.0.1"));
+        entry.last_seen_ms = u32::MAX;
+        assert_eq!((entry.idle_ms(4), entry.idle_ms(u32::MAX - 3)), (5, 0));
     }
 
     #[test]

@@ -49,9 +49,7 @@ impl FlowTable {
     }
 
     fn is_idle(&self, flow: FlowId, now_ms: u32) -> bool {
-        let is_over = |e: &FlowEntry| {
-            e.is_live && now_ms.wrapping_sub(e.last_seen_ms) > self.timeouts.of(e.state)
-        };
+        let is_over = |e: &FlowEntry| e.is_live && e.idle_ms(now_ms) > self.timeouts.of(e.state);
         self.entry(flow).is_some_and(is_over)
     }
 

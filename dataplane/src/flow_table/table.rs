@@ -316,8 +316,7 @@ impl FlowTable {
 
     /// Milliseconds until a flow expires if no further packet comes.
     pub fn expires_in_ms(&self, entry: &FlowEntry, now: Time) -> u32 {
-        let idle = now.as_millis_wrapping().wrapping_sub(entry.last_seen_ms);
-        self.timeouts.of(entry.state).saturating_sub(idle)
+        self.timeouts.of(entry.state).saturating_sub(entry.idle_ms(now.as_millis_wrapping()))
     }
 }
 

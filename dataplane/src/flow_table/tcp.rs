@@ -178,7 +178,10 @@ impl TimeoutTable {
         const LAST_ACK_MS: u32 = 30_000;
         const TIME_WAIT_MS: u32 = 120_000;
         const CLOSE_MS: u32 = 10_000;
-        let ms = |d: core::time::Duration| u32::try_from(d.as_millis()).unwrap_or(i32::MAX as u32);
+        // Idle times are compared as signed differences.
+        let ms = |d: core::time::Duration| {
+            i32::try_from(d.as_millis()).unwrap_or(i32::MAX).cast_unsigned()
+        };
         Self([
             SYN_SENT_MS,
             SYN_RECV_MS,

@@ -188,7 +188,7 @@ impl Worker {
             snat: entry.is_masqueraded().then_some((reply.dst, reply.dst_port)),
             service: entry.service,
             state: entry.state.name(),
-            idle: ms(now.as_millis_wrapping().wrapping_sub(entry.last_seen_ms)),
+            idle: ms(entry.idle_ms(now.as_millis_wrapping())),
             expires: ms(flows.expires_in_ms(entry, now)),
         }
     }
