@@ -25,5 +25,5 @@ lint: setup ## formatting, clippy, documentation
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
 
 bench: setup ## tidegate against a bare forwarder and kube-proxy's rules; a few minutes
-	cargo build --locked --release -p tidegate-control -p tidegate-bench
-	@bash .ci/as-root target/release/tidegate-bench
+	cargo build --locked --release -p tidegate-bench
+	@bash .ci/as-root target/release/tidegate-bench all

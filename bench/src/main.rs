@@ -1,7 +1,49 @@
-//! Benchmarks.
+//! `tidegate-bench`: how fast, compared with whom. `bench/README.md` tells the method.
+
+mod bpf;
+mod generator;
 mod memory;
-fn main() {
-    for row in memory::run() {
-        println!("{row:?}");
+mod numbers;
+mod report;
+mod rivals;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use tidegate_control::demo::Interrupt;
+
+#[derive(Debug, Parser)]
+#[command(version, about = "Benchmarks of tidegate")]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Everything that `make bench` runs
+    All(rivals::Args),
+    /// tidegate against a bare AF_XDP forwarder and the kernel with kube-proxy's rules
+    Rivals(rivals::Args),
+    /// The pipeline alone, in memory
+    Memory,
+}
+
+fn main() -> Result<()> {
+    let args = Args::parse();
+    let interrupt = Interrupt::listen()?;
+    match args.command {
+        Command::All(args) => {
+            run_memory()?;
+            rivals::run(&args, &interrupt)
+        }
+        Command::Rivals(args) => rivals::run(&args, &interrupt),
+        Command::Memory => run_memory(),
     }
+}
+
+fn run_memory() -> Result<()> {
+    let noise = report::background_load()?;
+    let rows = memory::run();
+    report::print(&report::memory_table(&rows))?;
+    report::write("memory", noise, &rows)
 }

@@ -6,19 +6,19 @@ use tokio::signal::unix::{SignalKind, signal};
 
 /// Set once the user wants to stop.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Interrupt(Arc<AtomicBool>);
+pub struct Interrupt(Arc<AtomicBool>);
 
 /// The user stopped the demo.
 #[derive(Debug, thiserror::Error)]
 #[error("finish: interrupted")]
-pub(super) struct Interrupted;
+pub struct Interrupted;
 
 impl Interrupt {
     /// Listens from now on, on a thread of its own, instead of dying.
     ///
     /// # Errors
     /// No handler can be installed.
-    pub(super) fn listen() -> std::io::Result<Self> {
+    pub fn listen() -> std::io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (mut int, mut term) = {
             // Handlers need a runtime around them to be made.
@@ -36,7 +36,7 @@ impl Interrupt {
     }
 
     /// Fails once the user wants to stop.
-    pub(super) fn check(&self) -> Result<(), Interrupted> {
+    pub fn check(&self) -> Result<(), Interrupted> {
         if self.0.load(Ordering::Relaxed) { Err(Interrupted) } else { Ok(()) }
     }
 }

@@ -14,6 +14,7 @@ pub mod site;
 mod traffic;
 
 pub use args::{DemoArgs, PodArgs};
+pub use interrupt::{Interrupt, Interrupted};
 pub use pattern::pattern_chunks;
 pub use pod::run_pod;
 pub use show::run;

@@ -1,0 +1,27 @@
+//! Loading the embedded programs.
+
+use anyhow::{Context as _, Result};
+use libbpf_rs::{Object, ObjectBuilder, ProgramMut};
+
+/// ELF headers are read in place: they must be aligned.
+#[repr(align(8))]
+pub(crate) struct Elf<T: ?Sized = [u8]>(pub(crate) T);
+
+/// Has the kernel load `elf`, its read-only data being `config`.
+pub(crate) fn load(elf: &Elf, config: Option<&[u8]>) -> Result<Object> {
+    let mut object = ObjectBuilder::default().open_memory(&elf.0).context("open a BPF object")?;
+    if let Some(config) = config {
+        let mut maps = object.maps_mut();
+        let rodata = maps.find(|map| map.name().to_string_lossy().ends_with(".rodata"));
+        let mut rodata = rodata.context("find the BPF object's settings")?;
+        let value = rodata.initial_value_mut().context("write the BPF object's settings")?;
+        anyhow::ensure!(value.len() == config.len(), "the BPF object's settings differ in size");
+        value.copy_from_slice(config);
+    }
+    object.load().context("load a BPF object")
+}
+
+/// The loaded program `name`.
+pub(crate) fn program<'a>(object: &'a Object, name: &str) -> Result<ProgramMut<'a>> {
+    object.progs_mut().find(|program| program.name() == name).context("find the BPF program")
+}

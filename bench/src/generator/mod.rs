@@ -1,0 +1,10 @@
+//! Two senders of small packets on a veth, both open loop: they do not wait for anybody.
+
+mod frame;
+mod live;
+mod load;
+mod pace;
+mod xsk;
+
+pub(crate) use frame::Route;
+pub(crate) use load::{Kind, Load, Rate, Sent};

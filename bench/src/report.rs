@@ -1,0 +1,113 @@
+//! Where results go: a table to standard output, JSON with its circumstances to a file.
+
+use crate::numbers::Spread;
+use anyhow::{Context as _, Result};
+use serde::Serialize;
+use std::fs;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant, SystemTime};
+use tidegate_control::cli::view::table::Table;
+
+/// Not kept by git. Below the folder where the command is run: the repository's root.
+const FOLDER: &str = "bench/results";
+
+/// What a number is worth nothing without.
+#[derive(Debug, Serialize)]
+struct Environment {
+    cpu: String,
+    cpus: usize,
+    kernel: String,
+    commit: String,
+    date: String,
+    command: String,
+    profile: &'static str,
+    /// CPUs' worth of other work just before.
+    background_cpus: f64,
+}
+
+#[derive(Debug, Serialize)]
+struct Report<'a, T> {
+    environment: Environment,
+    results: &'a T,
+}
+
+/// Writes `results` to `bench/results/NAME.json`.
+pub(crate) fn write<T: Serialize>(name: &str, background_cpus: f64, results: &T) -> Result<()> {
+    let environment = environment(background_cpus)?;
+    print(&format!(
+        "{}, {} CPUs, kernel {}, commit {}, {}, {} build\n",
+        environment.cpu,
+        environment.cpus,
+        environment.kernel,
+        environment.commit,
+        environment.date,
+        environment.profile,
+    ))?;
+    fs::create_dir_all(FOLDER).with_context(|| format!("make {FOLDER}"))?;
+    let path = Path::new(FOLDER).join(format!("{name}.json"));
+    let json = serde_json::to_string_pretty(&Report { environment, results })?;
+    fs::write(&path, json + "\n").with_context(|| format!("write {}", path.display()))?;
+    print(&format!("Written to {}.\n", path.display()))
+}
+
+/// The pipeline's rows as text.
+pub(crate) fn memory_table(rows: &[crate::memory::Row]) -> String {
+    let mut table = Table::new(&["PIPELINE IN MEMORY", "FLOWS", "NS/PACKET"]);
+    for row in rows {
+        let (min, max) = row.min_max;
+        let spread = Spread { median: row.ns_per_packet, min, max };
+        table.row([row.name.clone(), row.flows.to_string(), format!("{spread:.1}")]);
+    }
+    table.render(true) + "\n"
+}
+
+/// Writes to standard output.
+pub(crate) fn print(text: &str) -> Result<()> {
+    std::io::stdout().write_all(text.as_bytes()).context("write to standard output")
+}
+
+/// Tells the watcher how far it is.
+pub(crate) fn progress(line: &str) {
+    eprintln!("{line}");
+}
+
+/// How many CPUs' worth of work the machine does by itself now.
+pub(crate) fn background_load() -> Result<f64> {
+    let before = busy()?;
+    let start = Instant::now();
+    std::thread::sleep(Duration::from_millis(500));
+    Ok((busy()?.saturating_sub(before)).as_secs_f64() / start.elapsed().as_secs_f64())
+}
+
+/// CPU time of everybody since boot: user, nice, system, irq and softirq of `/proc/stat`.
+fn busy() -> Result<Duration> {
+    let text = fs::read_to_string("/proc/stat").context("read /proc/stat")?;
+    let line = text.lines().next().unwrap_or_default();
+    let fields: Vec<u64> = line.split_whitespace().filter_map(|f| f.parse().ok()).collect();
+    let ticks: u64 = [0, 1, 2, 5, 6].iter().filter_map(|at| fields.get(*at)).sum();
+    Ok(Duration::from_secs(ticks) / u32::try_from(rustix::param::clock_ticks_per_second())?)
+}
+
+fn environment(background_cpus: f64) -> Result<Environment> {
+    let cpuinfo = fs::read_to_string("/proc/cpuinfo").context("read /proc/cpuinfo")?;
+    let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    Ok(Environment {
+        cpu: model.map_or("unknown", |(_, name)| name).to_owned(),
+        cpus: std::thread::available_parallelism()?.get(),
+        kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
+        commit: commit(),
+        date: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
+        command: std::env::args().collect::<Vec<_>>().join(" "),
+        profile: if cfg!(debug_assertions) { "unoptimized" } else { "release" },
+        background_cpus,
+    })
+}
+
+fn commit() -> String {
+    let output = Command::new("git").args(["describe", "--always", "--dirty"]).output();
+    let output = output.ok().filter(|output| output.status.success());
+    let name = output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
+    name.unwrap_or_else(|| "unknown".into())
+}

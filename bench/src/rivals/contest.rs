@@ -1,0 +1,142 @@
+//! All forwarders in turn, round after round.
+
+use super::bare::Bare;
+use super::forwarder::Forwarder;
+use super::kernel::Kernel;
+use super::measure::{Plan, Turn, measure};
+use super::napi::{self, Placement};
+use super::table;
+use super::tidegate::Tidegate;
+use crate::generator::Kind;
+use crate::report;
+use anyhow::{Result, ensure};
+use serde::Serialize;
+use std::time::{Duration, Instant};
+use tidegate_control::demo::Interrupt;
+use tidegate_dataplane::engine::PollMode;
+
+/// How to compare.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Args {
+    /// Rounds; in each, every forwarder has a turn at every number of flows
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: u32,
+    /// Numbers of flows
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 10_000],
+          value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    flows: Vec<u32>,
+    /// Only these forwarders, by their names in the table
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+    /// Seconds of each paced load
+    #[arg(long, default_value_t = 0.4)]
+    paced_seconds: f64,
+    /// Seconds of the flood
+    #[arg(long, default_value_t = 1.0)]
+    flood_seconds: f64,
+    /// Paced loads are multiples of this, in million packets per second
+    #[arg(long, default_value_t = 0.1)]
+    step: f64,
+    /// The largest paced load, in million packets per second
+    #[arg(long, default_value_t = 1.5)]
+    rate_max: f64,
+    /// Sender of paced loads
+    #[arg(long, value_enum, default_value_t = Kind::Live)]
+    paced: Kind,
+    /// Sender of the flood
+    #[arg(long, value_enum, default_value_t = Kind::Live)]
+    flood: Kind,
+}
+
+/// What is written to the file of results.
+#[derive(Debug, Serialize)]
+struct Results<'a> {
+    plan: Plan,
+    rows: Vec<table::Row>,
+    ratios: Vec<table::Ratio>,
+    turns: &'a [Turn],
+}
+
+const GENERATOR_CPU: usize = 0;
+const FORWARDER_CPU: usize = 1;
+
+/// Sleep after this long without a packet, where a forwarder sleeps: `EngineConfig::small`'s.
+const IDLE_SPIN: Duration = Duration::from_micros(50);
+
+/// Runs the contest, prints the tables and writes the results.
+pub(crate) fn run(args: &Args, interrupt: &Interrupt) -> Result<()> {
+    let cpus = std::thread::available_parallelism()?.get();
+    ensure!(cpus > FORWARDER_CPU, "generator and forwarder need a CPU each; there is {cpus}");
+    let start = Instant::now();
+    let noise = report::background_load()?;
+    napi::go_first()?;
+    let turns = turns(args, interrupt)?;
+    let results = Results {
+        plan: plan(args),
+        rows: table::rows(&turns),
+        ratios: table::ratios(&turns),
+        turns: &turns,
+    };
+    report::print(&table::render(&results.rows, &results.ratios))?;
+    report::print(&format!(
+        "{} rounds in {:.0} s; other work took {:.2} CPUs before, {:.2} after.\n",
+        args.rounds,
+        start.elapsed().as_secs_f64(),
+        noise,
+        report::background_load()?,
+    ))?;
+    report::write("rivals", noise, &results)
+}
+
+fn turns(args: &Args, interrupt: &Interrupt) -> Result<Vec<Turn>> {
+    let forwarders = forwarders(&args.only)?;
+    let plan = plan(args);
+    let mut turns = Vec::new();
+    for round in 1..=args.rounds {
+        for flows in &args.flows {
+            for forwarder in &forwarders {
+                interrupt.check()?;
+                let turn = measure(forwarder.as_ref(), &plan, *flows, round)?;
+                report::progress(&table::line(&turn));
+                turns.push(turn);
+            }
+        }
+    }
+    Ok(turns)
+}
+
+fn plan(args: &Args) -> Plan {
+    Plan {
+        paced: args.paced,
+        flood: args.flood,
+        generator_cpu: GENERATOR_CPU,
+        forwarder_cpu: FORWARDER_CPU,
+        paced_seconds: args.paced_seconds,
+        flood_seconds: args.flood_seconds,
+        step_pps: args.step * 1e6,
+        rate_max_pps: args.rate_max * 1e6,
+    }
+}
+
+/// The contestants; those to be compared stand side by side, so that they meet the same weather.
+fn forwarders(only: &[String]) -> Result<Vec<Box<dyn Forwarder>>> {
+    let cpu = FORWARDER_CPU;
+    let tidegate = |name, placement, poll_mode| Tidegate { name, cpu, placement, poll_mode };
+    let bare = |name, placement, idle_spin| Bare { name, cpu, placement, idle_spin };
+    let all: Vec<Box<dyn Forwarder>> = vec![
+        Box::new(bare("bare", Placement::Sender, None)),
+        Box::new(tidegate("tidegate", Placement::Sender, PollMode::Busy)),
+        Box::new(tidegate("tidegate-adaptive", Placement::Sender, PollMode::Adaptive)),
+        Box::new(Kernel::Iptables),
+        Box::new(Kernel::Nftables),
+        Box::new(Kernel::Routing),
+        Box::new(bare("bare-one-cpu", Placement::Forwarder, Some(IDLE_SPIN))),
+        Box::new(tidegate("tidegate-one-cpu", Placement::Forwarder, PollMode::Adaptive)),
+    ];
+    let names: Vec<&str> = all.iter().map(|forwarder| forwarder.name()).collect();
+    if let Some(unknown) = only.iter().find(|name| !names.contains(&name.as_str())) {
+        anyhow::bail!("no forwarder is called {unknown}: there are {}", names.join(", "));
+    }
+    let is_wanted = |f: &Box<dyn Forwarder>| only.is_empty() || only.iter().any(|n| n == f.name());
+    Ok(all.into_iter().filter(is_wanted).collect())
+}

@@ -1,0 +1,260 @@
+//! One forwarder, one number of flows, one turn: rising paced loads, then as much as there is.
+
+use super::cpu::CpuClock;
+use super::forwarder::{Forwarder, Session};
+use super::napi::{self, Placement};
+use super::rig::Rig;
+use crate::generator::{Kind, Load, Rate, Sent};
+use crate::numbers::{float, ratio};
+use anyhow::{Context as _, Result, anyhow, ensure};
+use serde::Serialize;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+/// A paced load that loses less counts as carried.
+pub(crate) const LOSS_MAX: f64 = 0.005;
+
+/// A generator that sends less than this share of the rate is the limit itself.
+const KEPT_RATE_MIN: f64 = 0.98;
+
+/// Where everything runs, and how long.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Plan {
+    /// Sender of paced loads.
+    pub(crate) paced: Kind,
+    /// Sender of the flood.
+    pub(crate) flood: Kind,
+    pub(crate) generator_cpu: usize,
+    pub(crate) forwarder_cpu: usize,
+    /// Length of one paced load.
+    pub(crate) paced_seconds: f64,
+    /// Length of the flood.
+    pub(crate) flood_seconds: f64,
+    /// Paced loads: multiples of this many packets per second ...
+    pub(crate) step_pps: f64,
+    /// ... up to this many.
+    pub(crate) rate_max_pps: f64,
+}
+
+/// One load and what became of it.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(crate) struct Point {
+    /// Packets per second asked of the generator; `None` for as many as it can.
+    pub(crate) asked_pps: Option<f64>,
+    pub(crate) sent_pps: f64,
+    pub(crate) delivered_pps: f64,
+    /// Share of the sent packets that did not arrive.
+    pub(crate) loss: f64,
+    /// The gateway's CPU time per million delivered packets.
+    pub(crate) cpu_seconds_per_million: f64,
+    /// The generator could not keep the rate: it is the limit, not the forwarder.
+    pub(crate) is_generator_bound: bool,
+}
+
+/// All loads of one turn.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Turn {
+    pub(crate) round: u32,
+    pub(crate) forwarder: &'static str,
+    pub(crate) placement: Placement,
+    pub(crate) flows: u32,
+    /// In the order in which they were tried.
+    pub(crate) paced: Vec<Point>,
+    pub(crate) flood: Point,
+}
+
+impl Turn {
+    /// The largest paced load that was carried.
+    pub(crate) fn best(&self) -> Option<&Point> {
+        let carried = self.paced.iter().filter(|p| p.is_carried());
+        carried.max_by(|a, b| a.delivered_pps.total_cmp(&b.delivered_pps))
+    }
+}
+
+impl Point {
+    fn is_carried(&self) -> bool {
+        self.loss < LOSS_MAX && !self.is_generator_bound
+    }
+}
+
+/// Measures `forwarder` on a rig of its own.
+pub(crate) fn measure(
+    forwarder: &dyn Forwarder,
+    plan: &Plan,
+    flows: u32,
+    round: u32,
+) -> Result<Turn> {
+    let rig = Rig::build()?;
+    let (sender, ready) = channel();
+    let session = Session::new(sender);
+    let serve = || {
+        let result = rig.gateway().enter(|| forwarder.serve(&rig, &session));
+        // Whoever waits for readiness must not wait for ever.
+        session.ready();
+        result
+    };
+    std::thread::scope(|scope| {
+        let service = scope.spawn(serve);
+        let course = Course { rig: &rig, forwarder, plan, flows };
+        let measured = course.run(&ready);
+        session.end();
+        let served = service.join().map_err(|_| anyhow!("the forwarder panicked"))?;
+        served.map_err(anyhow::Error::from).flatten().context("forward packets")?;
+        let (paced, flood) = measured?;
+        let placement = forwarder.placement();
+        Ok(Turn { round, forwarder: forwarder.name(), placement, flows, paced, flood })
+    })
+}
+
+struct Course<'a> {
+    rig: &'a Rig,
+    forwarder: &'a dyn Forwarder,
+    plan: &'a Plan,
+    flows: u32,
+}
+
+impl Course<'_> {
+    fn run(&self, ready: &Receiver<()>) -> Result<(Vec<Point>, Point)> {
+        ready.recv_timeout(Duration::from_secs(20)).context("wait for the forwarder")?;
+        if self.forwarder.placement() == Placement::Forwarder {
+            napi::receive_on(self.rig, self.plan.forwarder_cpu)?;
+        }
+        self.warm_up()?;
+        let paced = self.climb()?;
+        let flood = self.point(Rate::Full)?;
+        Ok((paced, flood))
+    }
+
+    /// Every flow is known before anything is measured; and packets do arrive.
+    fn warm_up(&self) -> Result<()> {
+        let seconds = 0.1 + f64::from(self.flows) * 2.0 / WARM_UP_PPS;
+        let load = self.load(Rate::Paced(WARM_UP_PPS), seconds);
+        let before = self.rig.delivered()?;
+        let sent = load.run(self.rig.client_ns())?;
+        let arrived = self.settled()? - before;
+        let name = self.forwarder.name();
+        ensure!(arrived * 2 > sent.packets, "{name} delivered {arrived} of {}", sent.packets);
+        Ok(())
+    }
+
+    /// Rising loads until two in a row are not carried, then closer between the last that was and
+    /// the first that was not.
+    fn climb(&self) -> Result<Vec<Point>> {
+        let mut points: Vec<Point> = Vec::new();
+        let (mut low, mut high, mut refused) = (0.0, f64::INFINITY, 0);
+        let mut rate = self.plan.step_pps;
+        while rate <= self.plan.rate_max_pps && refused < 2 {
+            let point = self.point(Rate::Paced(rate))?;
+            points.push(point);
+            if point.is_carried() {
+                (low, high, refused) = (rate, f64::INFINITY, 0);
+            } else {
+                (high, refused) = (f64::min(high, rate), refused + 1);
+            }
+            rate += self.plan.step_pps;
+        }
+        for _ in 0..CLOSER_STEPS {
+            if !high.is_finite() {
+                break;
+            }
+            let middle = f64::midpoint(low, high);
+            let point = self.point(Rate::Paced(middle))?;
+            points.push(point);
+            *(if point.is_carried() { &mut low } else { &mut high }) = middle;
+        }
+        Ok(points)
+    }
+
+    fn point(&self, rate: Rate) -> Result<Point> {
+        let load = match rate {
+            Rate::Paced(_) => self.load(rate, self.plan.paced_seconds),
+            Rate::Full => self.load(rate, self.plan.flood_seconds),
+        };
+        let (before, clock) = (self.rig.delivered()?, CpuClock::read(load.cpu)?);
+        let sent = load.run(self.rig.client_ns())?;
+        let cpu = CpuClock::read(load.cpu)?.gateway_since(&clock, &sent);
+        let delivered = self.settled()?.saturating_sub(before);
+        Ok(point(rate, &sent, delivered, cpu))
+    }
+
+    fn load(&self, rate: Rate, seconds: f64) -> Load {
+        let kind = match rate {
+            Rate::Paced(_) => self.plan.paced,
+            Rate::Full => self.plan.flood,
+        };
+        Load {
+            kind,
+            route: self.rig.route(self.forwarder.destination()),
+            name: self.rig.client.name.into(),
+            index: self.rig.client.index,
+            flows: self.flows,
+            rate,
+            duration: Duration::from_secs_f64(seconds),
+            cpu: self.plan.generator_cpu,
+        }
+    }
+
+    /// The count of delivered packets once it stands still.
+    fn settled(&self) -> Result<u64> {
+        let deadline = Instant::now() + Duration::from_secs(1);
+        let mut last = self.rig.delivered()?;
+        while Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(10));
+            let now = self.rig.delivered()?;
+            if now == last {
+                break;
+            }
+            last = now;
+        }
+        Ok(last)
+    }
+}
+
+/// Gentle enough for every forwarder to make its flows.
+const WARM_UP_PPS: f64 = 100_000.0;
+
+/// Halvings after the climb: with steps of 0.1 Mpps the result is within 0.025.
+const CLOSER_STEPS: usize = 2;
+
+fn point(rate: Rate, sent: &Sent, delivered: u64, cpu: Duration) -> Point {
+    let asked_pps = match rate {
+        Rate::Paced(pps) => Some(pps),
+        Rate::Full => None,
+    };
+    let lost = sent.packets.saturating_sub(delivered);
+    Point {
+        asked_pps,
+        sent_pps: sent.rate_pps(),
+        delivered_pps: ratio(delivered, sent.elapsed.as_secs_f64()),
+        loss: ratio(lost, float(sent.packets)),
+        cpu_seconds_per_million: cpu.as_secs_f64() * ratio(1_000_000, float(delivered)),
+        is_generator_bound: asked_pps.is_some_and(|pps| sent.rate_pps() < pps * KEPT_RATE_MIN),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sent(packets: u64) -> Sent {
+        Sent { packets, elapsed: Duration::from_secs(2), cpu_time: Duration::ZERO }
+    }
+
+    #[test]
+    fn a_load_is_carried_only_if_it_was_offered_and_arrived() {
+        let cpu = Duration::from_secs(1);
+        let carried = point(Rate::Paced(1000.0), &sent(2000), 1995, cpu);
+        assert!(carried.is_carried());
+        assert_eq!(carried.loss, 0.0025);
+        assert_eq!(carried.delivered_pps, 997.5);
+        assert!(!point(Rate::Paced(1000.0), &sent(2000), 1980, cpu).is_carried());
+        assert!(!point(Rate::Paced(2000.0), &sent(2000), 2000, cpu).is_carried());
+    }
+
+    #[test]
+    fn cpu_time_is_per_million_delivered() {
+        let half = point(Rate::Full, &sent(4_000_000), 2_000_000, Duration::from_secs(3));
+        assert_eq!(half.cpu_seconds_per_million, 1.5);
+        assert_eq!(half.loss, 0.5);
+    }
+}

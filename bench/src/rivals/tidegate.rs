@@ -1,0 +1,164 @@
+//! tidegate: the whole packet path, with a snapshot made by hand. Policy Cluster, Maglev, NAT with
+//! masquerading, latency sampled as by default.
+
+use super::forwarder::{Forwarder, Session};
+use super::napi::Placement;
+use super::rig::{BACKEND_PORT, BACKENDS, Link, NODE_PORT, Rig, link};
+use anyhow::{Context as _, Result};
+use core::net::IpAddr;
+use std::sync::Arc;
+use tidegate_control::demo::rig::GATEWAY;
+use tidegate_dataplane::engine::{
+    AttachMode, AttachRequest, CopyMode, Engine, EngineConfig, KernelRoad, PollMode,
+};
+use tidegate_dataplane::snapshot::maglev::{MaglevBackend, table_size};
+use tidegate_dataplane::snapshot::{
+    Backend, BackendSet, Front, FrontKey, FrontKind, FrontState, Interface, MaglevTable, NextHop,
+    NextHopState, Picker, Selection, ServicePort, Snapshot,
+};
+use tidegate_dataplane::types::{
+    BackendSlot, InterfaceSlot, IpAddress, L4Port, NextHopId, Protocol, ServiceId,
+};
+
+const OUTER: InterfaceSlot = InterfaceSlot(1);
+const INNER: InterfaceSlot = InterfaceSlot(2);
+
+/// One packet in this many is stamped: the default of `tidegate run`.
+const LATENCY_SAMPLE: u32 = 64;
+
+/// tidegate with one worker.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Tidegate {
+    pub(crate) name: &'static str,
+    pub(crate) cpu: usize,
+    pub(crate) placement: Placement,
+    pub(crate) poll_mode: PollMode,
+}
+
+impl Forwarder for Tidegate {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn placement(&self) -> Placement {
+        self.placement
+    }
+
+    fn serve(&self, rig: &Rig, session: &Session) -> Result<()> {
+        let mut engine = self.start(rig)?;
+        engine.publish(snapshot(rig)?)?;
+        session.ready();
+        session.wait(|| {
+            engine.tick();
+        });
+        engine.stop();
+        Ok(())
+    }
+}
+
+impl Tidegate {
+    fn start(&self, rig: &Rig) -> Result<Engine> {
+        let gateway = rig.gateway();
+        gateway.ip("link add tidegate0 type veth peer name tidegate1")?;
+        gateway.ip("link set tidegate0 up")?;
+        gateway.ip("link set tidegate1 up")?;
+        let mut config = EngineConfig::small(KernelRoad {
+            device: "tidegate0".into(),
+            device_index: link(gateway, "tidegate0")?.index,
+            peer_index: link(gateway, "tidegate1")?.index,
+        });
+        config.worker_cpus = vec![Some(self.cpu)];
+        config.poll_mode = self.poll_mode;
+        config.latency_sample = LATENCY_SAMPLE;
+        config.ring_size = super::RING;
+        config.frames_per_queue = super::FRAMES / config.queues_per_worker_max.max(1);
+        let mut engine = Engine::start(config)?;
+        for (slot, end) in [(OUTER, &rig.outer), (INNER, &rig.inner)] {
+            engine.attach(&request(slot, end))?;
+        }
+        Ok(engine)
+    }
+}
+
+fn request(slot: InterfaceSlot, end: &Link) -> AttachRequest {
+    AttachRequest {
+        slot,
+        name: end.name.into(),
+        index: end.index,
+        mac: end.mac,
+        queues: vec![0],
+        attach_mode: AttachMode::Native,
+        copy_mode: CopyMode::Copy,
+        is_small: false,
+    }
+}
+
+fn snapshot(rig: &Rig) -> Result<Snapshot> {
+    let addresses = BACKENDS.map(|address| IpAddress::from(IpAddr::V4(address)));
+    let port = L4Port::new(BACKEND_PORT);
+    let service = Arc::new(ServicePort {
+        id: ServiceId(1),
+        namespace: "default".into(),
+        name: "bench".into(),
+        port_name: "".into(),
+        protocol: Protocol::Udp,
+        serving: Arc::new(addresses.iter().map(|address| (*address, port)).collect()),
+    });
+    let key = FrontKey {
+        address: IpAddr::V4(GATEWAY).into(),
+        port: L4Port::new(NODE_PORT),
+        protocol: Protocol::Udp,
+    };
+    let front = Front {
+        key,
+        kind: FrontKind::NodePort,
+        state: FrontState::Active,
+        service: Arc::clone(&service),
+        outside: Selection::Forward { backends: Arc::new(backends(&addresses)?), masquerade: true },
+    };
+    let interface = |end: &Link| Interface {
+        index: end.index,
+        name: end.name.into(),
+        mac: end.mac,
+        mtu_bytes: 1500,
+    };
+    Ok(Snapshot {
+        fronts: core::iter::once((key, Arc::new(front))).collect(),
+        services: core::iter::once((service.id, service)).collect(),
+        next_hops: Arc::new(addresses.iter().map(|address| next_hop(rig, *address)).collect()),
+        interfaces: Arc::new(vec![None, Some(interface(&rig.outer)), Some(interface(&rig.inner))]),
+        ..Snapshot::default()
+    })
+}
+
+fn backends(addresses: &[IpAddress]) -> Result<BackendSet> {
+    let port = L4Port::new(BACKEND_PORT);
+    let identity = |address: &IpAddress| MaglevBackend {
+        address: *address,
+        port,
+        protocol: Protocol::Udp,
+        weight: 1,
+    };
+    let identities: Vec<_> = addresses.iter().map(identity).collect();
+    let table = MaglevTable::try_new(&identities, table_size(identities.len()), 0)?;
+    let backend = |(address, number): (&IpAddress, u32)| Backend {
+        address: *address,
+        port,
+        next_hop: NextHopId(number),
+        slot: BackendSlot(number + 1),
+    };
+    let backends = addresses.iter().zip(0..).map(backend).collect();
+    BackendSet::new_checked(backends, Picker::Maglev(Arc::new(table))).context("make a backend set")
+}
+
+fn next_hop(rig: &Rig, address: IpAddress) -> NextHop {
+    NextHop {
+        address,
+        state: NextHopState::Resolved,
+        egress: INNER,
+        source_mac: rig.inner.mac,
+        destination_mac: rig.backend.mac,
+        snat_address: Some(IpAddr::V4(rig.gateway_inside()).into()),
+        mtu_bytes: 1500,
+    }
+}
