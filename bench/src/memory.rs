@@ -25,7 +25,7 @@ const PACKETS_PER_TURN: usize = 2_000_000;
 
 /// One measurement.
 #[derive(Debug, Clone, Serialize)]
-pub struct Row {
+pub(crate) struct Row {
     /// What was measured.
     pub name: String,
     /// Live flows.
@@ -37,7 +37,7 @@ pub struct Row {
 }
 
 /// Runs all rows.
-pub fn run() -> Vec<Row> {
+pub(crate) fn run() -> Vec<Row> {
     let mut rows: Vec<Row> = [1, 10_000, 1_000_000].map(established).into();
     rows.push(new_flows());
     rows

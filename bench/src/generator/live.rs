@@ -1,22 +1,19 @@
 //! Live frames: `BPF_PROG_TEST_RUN` runs a program that redirects each frame out of the interface.
 
 use super::frame::{FRAME_BYTES, Template};
-use super::{Load, Rate, Sent, pace};
+use super::{Load, Rate, Sent};
 use crate::bpf;
-use anyhow::{Context as _, Result};
-use libbpf_rs::{Object, ProgramInput};
-use zerocopy::{Immutable, IntoBytes};
+use anyhow::{Context as _, Result, anyhow};
+use libbpf_rs::{MapCore as _, MapFlags, Object, ProgramInput};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 static BLAST: &bpf::Elf = &bpf::Elf(*include_bytes!(concat!(env!("OUT_DIR"), "/blast.bpf.o")));
 
 /// `BPF_F_TEST_XDP_LIVE_FRAMES` of the kernel's `bpf.h`.
 const LIVE_FRAMES: u32 = 1 << 1;
 
-/// Packets per system call where the rate is given: the kernel's own batch.
-const PACED_BURST: u32 = 64;
-
-/// Packets per system call at full speed: some milliseconds' worth.
-const FULL_BURST: u32 = 8_192;
+/// More than the sender can send, per second: what it runs for at full speed.
+const FULL_RATE_PPS: f64 = 8e6;
 
 /// `struct blast_config` of `bpf/blast.bpf.c`.
 #[derive(IntoBytes, Immutable)]
@@ -29,22 +26,51 @@ struct BlastConfig {
     ip_sum: u32,
     udp_sum: u32,
     zero: u32,
+    spacing_ps: u64,
+    duration_ns: u64,
+}
+
+/// `struct blast_state` of `bpf/blast.bpf.c`.
+#[derive(FromBytes, Immutable, KnownLayout)]
+#[repr(C)]
+struct BlastState {
+    _start_ns: u64,
+    _due_ns: u64,
+    sent: u64,
+    _flow: u64,
 }
 
 pub(super) fn send(load: &Load) -> Result<Sent> {
     let object = open(load)?;
     let program = bpf::program(&object, "blast")?;
-    let frame = [0; FRAME_BYTES];
-    let repeat = match load.rate {
-        Rate::Paced(_) => PACED_BURST,
-        Rate::Full => FULL_BURST,
+    let rate_pps = match load.rate {
+        Rate::Paced(pps) => pps,
+        Rate::Full => FULL_RATE_PPS,
     };
-    pace::run(load, || {
-        let data_in = Some(&frame[..]);
-        let input = ProgramInput { data_in, flags: LIVE_FRAMES, repeat, ..Default::default() };
-        program.test_run(input).context("send live frames")?;
-        Ok(repeat.into())
-    })
+    let frame = [0; FRAME_BYTES];
+    let input = ProgramInput {
+        data_in: Some(&frame),
+        flags: LIVE_FRAMES,
+        repeat: whole(rate_pps * load.duration.as_secs_f64()),
+        ..Default::default()
+    };
+    program.test_run(input).context("send live frames")?;
+    Ok(Sent { packets: sent(&object)?, elapsed: load.duration })
+}
+
+fn sent(object: &Object) -> Result<u64> {
+    let state = object.maps().find(|map| map.name().to_string_lossy().ends_with(".bss"));
+    let state = state.context("find the generator's state")?;
+    let bytes = state.lookup(0u32.as_bytes(), MapFlags::ANY)?.context("read its state")?;
+    let (state, _) =
+        BlastState::read_from_prefix(&bytes).map_err(|_short| anyhow!("its state is short"))?;
+    Ok(state.sent)
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "saturates: seconds of packets fit")]
+#[expect(clippy::cast_sign_loss, reason = "rates are not negative")]
+fn whole(packets: f64) -> u32 {
+    packets.ceil() as u32
 }
 
 fn open(load: &Load) -> Result<Object> {
@@ -59,6 +85,11 @@ fn open(load: &Load) -> Result<Object> {
         ip_sum: template.ip_sum,
         udp_sum: template.udp_sum,
         zero: 0,
+        spacing_ps: match load.rate {
+            Rate::Paced(pps) => whole(1e12 / pps).into(),
+            Rate::Full => 0,
+        },
+        duration_ns: u64::try_from(load.duration.as_nanos())?,
     };
     bpf::load(BLAST, Some(config.as_bytes()))
 }
@@ -80,7 +111,7 @@ mod tests {
             index: IfIndex(1),
             flows: 40_000,
             rate: Rate::Full,
-            duration: Duration::ZERO,
+            duration: Duration::from_secs(60),
             cpu: 0,
         };
         let object = open(&load).unwrap();
@@ -98,5 +129,6 @@ mod tests {
             template.write(number, &mut expected);
             assert_eq!(output, expected, "flow {number}");
         }
+        assert_eq!(sent(&object).unwrap(), 40_003);
     }
 }

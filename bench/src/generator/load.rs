@@ -46,8 +46,6 @@ pub(crate) struct Load {
 pub(crate) struct Sent {
     pub(crate) packets: u64,
     pub(crate) elapsed: Duration,
-    /// CPU time of the sender's thread; receive work done in its softirqs is included.
-    pub(crate) cpu_time: Duration,
 }
 
 impl Sent {

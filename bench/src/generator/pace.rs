@@ -1,42 +1,34 @@
-//! The loop around both senders: when the next burst is due, and when it is over.
+//! When the next burst is due, and when it is over.
 
 use super::{Load, Rate, Sent};
 use anyhow::Result;
 use core::hint::spin_loop;
-use rustix::time::{ClockId, clock_gettime};
 use std::time::{Duration, Instant};
 
+/// Later than this, the lost time is not made up for by a burst. The same in `bpf/blast.bpf.c`.
+const LATE_MAX: Duration = Duration::from_micros(100);
+
 /// Calls `send_burst` (which returns how many packets it sent) at the load's rate until its time is
-/// over. A burst is due when its first packet is; one that comes late is not waited for.
+/// over.
 pub(super) fn run(load: &Load, mut send_burst: impl FnMut() -> Result<u64>) -> Result<Sent> {
-    let cpu_start = thread_time();
+    let spacing = match load.rate {
+        Rate::Paced(pps) => Duration::from_secs_f64(1.0 / pps),
+        Rate::Full => Duration::ZERO,
+    };
     let start = Instant::now();
-    let mut packets = 0;
+    let (mut packets, mut due) = (0, Duration::ZERO);
     loop {
         let elapsed = start.elapsed();
         if elapsed >= load.duration {
-            return Ok(Sent {
-                packets,
-                elapsed,
-                cpu_time: thread_time().saturating_sub(cpu_start),
-            });
+            return Ok(Sent { packets, elapsed });
         }
-        if is_due(load.rate, packets, elapsed) {
-            packets += send_burst()?;
-        } else {
+        if elapsed < due {
             spin_loop();
+            continue;
         }
+        let sent = send_burst()?;
+        packets += sent;
+        let from = if elapsed - due > LATE_MAX { elapsed } else { due };
+        due = from + spacing * u32::try_from(sent)?;
     }
-}
-
-fn is_due(rate: Rate, packets: u64, elapsed: Duration) -> bool {
-    match rate {
-        Rate::Full => true,
-        Rate::Paced(pps) => crate::numbers::float(packets) <= elapsed.as_secs_f64() * pps,
-    }
-}
-
-/// CPU time of this thread since it began.
-fn thread_time() -> Duration {
-    Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default()
 }

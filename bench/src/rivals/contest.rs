@@ -1,12 +1,10 @@
 //! All forwarders in turn, round after round.
 
-use super::bare::Bare;
-use super::forwarder::Forwarder;
-use super::kernel::Kernel;
+use super::forwarder::{Bare, Forwarder, Kernel, Tidegate};
 use super::measure::{Plan, Turn, measure};
-use super::napi::{self, Placement};
+use super::napi::Placement;
+use super::priority::Precedence;
 use super::table;
-use super::tidegate::Tidegate;
 use crate::generator::Kind;
 use crate::report;
 use anyhow::{Result, ensure};
@@ -29,7 +27,7 @@ pub(crate) struct Args {
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Seconds of each paced load
-    #[arg(long, default_value_t = 0.4)]
+    #[arg(long, default_value_t = 0.5)]
     paced_seconds: f64,
     /// Seconds of the flood
     #[arg(long, default_value_t = 1.0)]
@@ -69,8 +67,9 @@ pub(crate) fn run(args: &Args, interrupt: &Interrupt) -> Result<()> {
     ensure!(cpus > FORWARDER_CPU, "generator and forwarder need a CPU each; there is {cpus}");
     let start = Instant::now();
     let noise = report::background_load()?;
-    napi::go_first()?;
+    let precedence = Precedence::take()?;
     let turns = turns(args, interrupt)?;
+    drop(precedence);
     let results = Results {
         plan: plan(args),
         rows: table::rows(&turns),

@@ -1,7 +1,6 @@
-//! What the gateway costs: the machine's busy time, less the generator's own.
+//! What the gateway costs: all that its CPU does, and the softirqs on the generator's.
 
-use crate::generator::Sent;
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use std::fs;
 use std::time::{Duration, Instant};
 
@@ -9,84 +8,72 @@ use std::time::{Duration, Instant};
 #[derive(Debug, Clone)]
 pub(crate) struct CpuClock {
     at: Instant,
-    cpus: u32,
-    /// Idle, waiting for a disk, or taken away by the hypervisor; all CPUs.
-    away: Duration,
-    /// In softirqs on the generator's CPU.
-    generator_softirq: Duration,
+    /// What the forwarder's CPU was not: idle, waiting for a disk, or taken by the hypervisor.
+    forwarder_away: Duration,
+    /// Interrupts and softirqs on the generator's CPU.
+    generator_irq: Duration,
 }
 
 impl CpuClock {
-    /// Reads it; `generator_cpu` is where the generator runs.
-    pub(crate) fn read(generator_cpu: usize) -> Result<Self> {
+    /// Reads it.
+    pub(crate) fn read(generator_cpu: usize, forwarder_cpu: usize) -> Result<Self> {
         let text = fs::read_to_string("/proc/stat").context("read /proc/stat")?;
-        let ticks_per_second = rustix::param::clock_ticks_per_second();
-        parse(&text, generator_cpu, ticks_per_second).context("understand /proc/stat")
+        let tick = Duration::from_secs(1) / u32::try_from(rustix::param::clock_ticks_per_second())?;
+        let [.., irq, softirq, _] = fields(&text, generator_cpu)?;
+        let [_, _, _, idle, iowait, _, _, steal] = fields(&text, forwarder_cpu)?;
+        Ok(Self {
+            at: Instant::now(),
+            forwarder_away: tick * (idle + iowait + steal),
+            generator_irq: tick * (irq + softirq),
+        })
     }
 
-    /// Busy time of all CPUs since `earlier`.
-    pub(crate) fn busy_since(&self, earlier: &Self) -> Duration {
-        let wall = self.at.duration_since(earlier.at) * self.cpus;
-        wall.saturating_sub(self.away.saturating_sub(earlier.away))
-    }
-
-    /// Busy time since `earlier` that the gateway and its veths caused. The generator's thread time
-    /// holds the softirqs that ran in it (the receive side of the gateway's veth, where that has no
-    /// thread of its own): they are the gateway's.
-    pub(crate) fn gateway_since(&self, earlier: &Self, sent: &Sent) -> Duration {
-        let softirq = self.generator_softirq.saturating_sub(earlier.generator_softirq);
-        let generator = sent.cpu_time.saturating_sub(softirq);
-        self.busy_since(earlier).saturating_sub(generator)
+    /// CPU time of the gateway and its veths since `earlier`, while the generator ran. Of the
+    /// generator's CPU it has the softirqs: the receive side of the gateway's veth, where that has
+    /// no thread of its own. The rest of that CPU is the generator's.
+    pub(crate) fn gateway_since(&self, earlier: &Self) -> Duration {
+        let wall = self.at.duration_since(earlier.at);
+        let away = self.forwarder_away.saturating_sub(earlier.forwarder_away);
+        wall.saturating_sub(away) + self.generator_irq.saturating_sub(earlier.generator_irq)
     }
 }
 
-/// The lines are `cpuN user nice system idle iowait irq softirq steal ...`, in ticks.
-fn parse(text: &str, generator_cpu: usize, ticks_per_second: u64) -> Option<CpuClock> {
-    let mut clock = CpuClock {
-        at: Instant::now(),
-        cpus: 0,
-        away: Duration::ZERO,
-        generator_softirq: Duration::ZERO,
-    };
-    let tick = Duration::from_secs(1) / u32::try_from(ticks_per_second).ok()?;
-    for line in text.lines() {
-        let Some((number, rest)) = line.strip_prefix("cpu").and_then(|l| l.split_once(' ')) else {
-            continue;
-        };
-        let Ok(number) = number.parse::<usize>() else { continue };
-        let fields = rest.split_whitespace().map(|f| f.parse().unwrap_or(0));
-        let fields: Vec<u32> = fields.collect();
-        let [_, _, _, idle, iowait, _, softirq, steal, ..] = fields[..] else { return None };
-        clock.cpus += 1;
-        clock.away += tick * (idle + iowait + steal);
-        if number == generator_cpu {
-            clock.generator_softirq = tick * softirq;
-        }
+/// A CPU's `user nice system idle iowait irq softirq steal`, in ticks.
+fn fields(text: &str, cpu: usize) -> Result<[u32; 8]> {
+    let name = format!("cpu{cpu} ");
+    let line = text.lines().find_map(|line| line.strip_prefix(&name));
+    let line = line.with_context(|| format!("find CPU {cpu} in /proc/stat"))?;
+    let mut fields = [0; 8];
+    let words = line.split_whitespace();
+    ensure!(words.clone().count() >= fields.len(), "/proc/stat says too little: {line}");
+    for (field, word) in fields.iter_mut().zip(words) {
+        *field = word.parse().with_context(|| format!("understand /proc/stat: {line}"))?;
     }
-    (clock.cpus > 0).then_some(clock)
+    Ok(fields)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const BEFORE: &str = "cpu  9 9 9 9 9 9 9 9 0 0\ncpu0 100 0 100 500 10 0 50 5 0 0\n\
-        cpu1 0 0 0 600 0 0 7 0 0 0\nintr 1 2\n";
-    const AFTER: &str = "cpu  9 9 9 9 9 9 9 9 0 0\ncpu0 100 0 150 510 10 0 90 5 0 0\n\
-        cpu1 0 0 0 680 0 0 27 0 0 0\nintr 1 2\n";
+    #[test]
+    fn the_fields_of_one_cpu_are_found() {
+        let text = "cpu  9 9 9 9 9 9 9 9 0 0\ncpu1 1 2 3 4 5 6 7 8 0 0\ncpu10 0 0 0 0 0 0 0 0\n";
+        assert_eq!(fields(text, 1).unwrap(), [1, 2, 3, 4, 5, 6, 7, 8]);
+        assert!(fields(text, 2).is_err());
+        assert!(fields("cpu1 1 2 3\n", 1).is_err());
+    }
 
     #[test]
-    fn the_gateway_pays_for_softirqs_in_the_generator() {
-        let (before, mut after) = (parse(BEFORE, 0, 100).unwrap(), parse(AFTER, 0, 100).unwrap());
-        after.at = before.at + Duration::from_secs(1);
-        // Two CPUs for a second, 100 and 800 ms of it idle.
-        assert_eq!(after.busy_since(&before), Duration::from_millis(1100));
-        // 900 ms in the generator's thread, 400 of them softirqs.
-        let sent = Sent {
-            packets: 1,
-            elapsed: Duration::from_secs(1),
-            cpu_time: Duration::from_millis(900),
+    fn softirqs_on_the_generators_cpu_are_the_gateways() {
+        let at = Instant::now();
+        let (away, irq) = (Duration::from_secs(10), Duration::from_secs(3));
+        let before = CpuClock { at, forwarder_away: away, generator_irq: irq };
+        let after = CpuClock {
+            at: at + Duration::from_secs(1),
+            forwarder_away: away + Duration::from_millis(200),
+            generator_irq: irq + Duration::from_millis(450),
         };
-        assert_eq!(after.gateway_since(&before, &sent), Duration::from_millis(600));
+        assert_eq!(after.gateway_since(&before), Duration::from_millis(1250));
     }
 }

@@ -1,5 +1,13 @@
 //! What every contestant has in common.
 
+mod bare;
+mod kernel;
+mod tidegate;
+
+pub(crate) use bare::Bare;
+pub(crate) use kernel::Kernel;
+pub(crate) use tidegate::Tidegate;
+
 use super::napi::Placement;
 use super::rig::{NODE_PORT, Rig};
 use anyhow::Result;
@@ -7,6 +15,12 @@ use core::net::SocketAddrV4;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use tidegate_control::demo::rig::GATEWAY;
+
+/// Descriptors per ring, of tidegate and of the bare forwarder.
+const RING: u32 = 1_024;
+
+/// Frames of a forwarder, of tidegate and of the bare one.
+const FRAMES: u32 = 16_384;
 
 /// A way to forward packets from the client to the backends.
 pub(crate) trait Forwarder: Sync {

@@ -1,6 +1,7 @@
 //! Where the receive side of the gateway's veth runs: in the sender's softirq, as the kernel has it,
 //! or in a thread of its own, as if a NIC's interrupt went to that CPU.
 
+use super::priority::NICENESS;
 use super::rig::Rig;
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::{Pid, setpriority_process};
@@ -17,15 +18,6 @@ pub(crate) enum Placement {
     Sender,
     /// The forwarder's.
     Forwarder,
-}
-
-/// Generator, forwarder and the receiving threads go before other work on the machine, and none of
-/// them before another.
-const NICENESS: i32 = -19;
-
-/// Lets this thread, and those that it will start, go before other work.
-pub(crate) fn go_first() -> Result<()> {
-    setpriority_process(None, NICENESS).context("raise our priority")
 }
 
 /// Has the gateway's outer interface receive in kernel threads on `cpu`. It needs a NAPI: an XDP

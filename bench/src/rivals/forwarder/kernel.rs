@@ -1,16 +1,16 @@
 //! The kernel, with the rules that kube-proxy would have set, and without any.
 
-use super::forwarder::{Forwarder, Session};
-use super::napi::Placement;
-use super::rig::{BACKEND_PORT, BACKENDS, NODE_PORT, Rig};
+use super::{Forwarder, Session};
+use crate::rivals::napi::Placement;
+use crate::rivals::rig::{BACKEND_PORT, BACKENDS, NODE_PORT, Rig};
 use anyhow::{Context as _, Result, ensure};
 use core::net::SocketAddrV4;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 use tidegate_control::demo::rig::GATEWAY;
 
-const IPTABLES: &str = include_str!("../../rules/kube-proxy.iptables");
-const NFTABLES: &str = include_str!("../../rules/kube-proxy.nft");
+const IPTABLES: &str = include_str!("../../../rules/kube-proxy.iptables");
+const NFTABLES: &str = include_str!("../../../rules/kube-proxy.nft");
 
 /// Which rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,10 +1,10 @@
 //! The ceiling: an AF_XDP forwarder that sets the MAC addresses and does nothing else, on the same
 //! sockets, frames and bursts as tidegate's.
 
-use super::forwarder::{Forwarder, Session};
-use super::napi::Placement;
-use super::rig::{Link, Rig};
+use super::{Forwarder, Session};
 use crate::bpf;
+use crate::rivals::napi::Placement;
+use crate::rivals::rig::{Link, Rig};
 use anyhow::{Context as _, Result};
 use arrayvec::ArrayVec;
 use libbpf_rs::{MapCore as _, MapFlags};

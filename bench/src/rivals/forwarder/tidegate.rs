@@ -1,9 +1,9 @@
 //! tidegate: the whole packet path, with a snapshot made by hand. Policy Cluster, Maglev, NAT with
 //! masquerading, latency sampled as by default.
 
-use super::forwarder::{Forwarder, Session};
-use super::napi::Placement;
-use super::rig::{BACKEND_PORT, BACKENDS, Link, NODE_PORT, Rig, link};
+use super::{Forwarder, Session};
+use crate::rivals::napi::Placement;
+use crate::rivals::rig::{BACKEND_PORT, BACKENDS, Link, NODE_PORT, Rig, link};
 use anyhow::{Context as _, Result};
 use core::net::IpAddr;
 use std::sync::Arc;
