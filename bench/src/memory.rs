@@ -57,7 +57,8 @@ impl Frames {
     /// Writes the headers of flows `numbers`. The UDP checksum is none; rewriting costs the same
     /// loads and stores.
     fn write(&mut self, numbers: &[u32]) {
-        for (frame, number) in self.memory.chunks_exact_mut(FRAME_BYTES).zip(numbers) {
+        let (frames, _) = self.memory.as_chunks_mut::<FRAME_BYTES>();
+        for (frame, number) in frames.iter_mut().zip(numbers) {
             frame[..self.template.len()].copy_from_slice(&self.template);
             let [_, a, b, c] = number.to_be_bytes();
             frame[26..30].copy_from_slice(&[10, a, b, c]);

@@ -53,7 +53,7 @@ mod tests {
     fn the_median_of_an_even_count_lies_between_the_middle_two() {
         let spread = Spread::of([4.0, 1.0, 2.0, 3.0]).unwrap();
         assert_eq!(spread, Spread { median: 2.5, min: 1.0, max: 4.0 });
-        assert_eq!(Spread::of([3.0, 1.0, 2.0]).unwrap().median, 2.0);
+        assert_eq!(Spread::of([3.0, 1.0, 2.0]), Some(Spread { median: 2.0, min: 1.0, max: 3.0 }));
         assert_eq!(Spread::of([]), None);
         assert_eq!(format!("{spread:.1}"), "2.5 [1.0-4.0]");
     }

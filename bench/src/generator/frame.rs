@@ -93,7 +93,8 @@ fn low_half(number: u32) -> u16 {
 
 /// The sum of 16-bit words in the machine's order (RFC 1071 section 2B).
 fn sum(bytes: &[u8]) -> u32 {
-    bytes.chunks_exact(2).map(|pair| u32::from(u16::from_ne_bytes([pair[0], pair[1]]))).sum()
+    let (words, _) = bytes.as_chunks::<2>();
+    words.iter().map(|word| u32::from(u16::from_ne_bytes(*word))).sum()
 }
 
 fn finish(sum: u32) -> u16 {

@@ -111,7 +111,7 @@ mod tests {
             index: IfIndex(1),
             flows: 40_000,
             rate: Rate::Full,
-            duration: Duration::from_secs(60),
+            duration: Duration::from_mins(1),
             cpu: 0,
         };
         let object = open(&load).unwrap();

@@ -28,7 +28,7 @@ pub(super) fn run(load: &Load, mut send_burst: impl FnMut() -> Result<u64>) -> R
         }
         let sent = send_burst()?;
         packets += sent;
-        let from = if elapsed - due > LATE_MAX { elapsed } else { due };
+        let from = if elapsed.saturating_sub(due) > LATE_MAX { elapsed } else { due };
         due = from + spacing * u32::try_from(sent)?;
     }
 }

@@ -136,6 +136,6 @@ fn forwarders(only: &[String]) -> Result<Vec<Box<dyn Forwarder>>> {
     if let Some(unknown) = only.iter().find(|name| !names.contains(&name.as_str())) {
         anyhow::bail!("no forwarder is called {unknown}: there are {}", names.join(", "));
     }
-    let is_wanted = |f: &Box<dyn Forwarder>| only.is_empty() || only.iter().any(|n| n == f.name());
-    Ok(all.into_iter().filter(is_wanted).collect())
+    let is_wanted = |name: &str| only.is_empty() || only.iter().any(|wanted| wanted == name);
+    Ok(all.into_iter().filter(|forwarder| is_wanted(forwarder.name())).collect())
 }

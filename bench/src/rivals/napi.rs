@@ -1,5 +1,5 @@
-//! Where the receive side of the gateway's veth runs: in the sender's softirq, as the kernel has it,
-//! or in a thread of its own, as if a NIC's interrupt went to that CPU.
+//! Where the receive side of the gateway's veth runs: in the sender's softirq, as the kernel has
+//! it, or in a thread of its own, as if a NIC's interrupt went to that CPU.
 
 use super::priority::NICENESS;
 use super::rig::Rig;

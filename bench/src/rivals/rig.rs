@@ -1,4 +1,4 @@
-//! Three namespaces in a row: client, gateway, and one that holds the backends and drops what comes.
+//! Three namespaces in a row: client, gateway, and one with the backends that drops what comes.
 
 use crate::generator::Route;
 use anyhow::{Context as _, Result, ensure};
@@ -61,14 +61,14 @@ impl Rig {
 
     fn introduce(&self) -> Result<()> {
         let (client, gateway, node2) = (self.client_ns(), self.gateway(), self.topology.node2());
-        client.ip(&neighbour(GATEWAY, &self.outer.mac, "eth0"))?;
-        node2.ip(&neighbour(self.topology.plan().gateway_inside(), &self.inner.mac, "eth0"))?;
+        client.ip(&neighbour(GATEWAY, self.outer.mac, "eth0"))?;
+        node2.ip(&neighbour(self.topology.plan().gateway_inside(), self.inner.mac, "eth0"))?;
         let [a, b, c, first] = CLIENT.octets();
         for last in first..first + CLIENTS {
-            gateway.ip(&neighbour(Ipv4Addr::new(a, b, c, last), &self.client.mac, "eth0"))?;
+            gateway.ip(&neighbour(Ipv4Addr::new(a, b, c, last), self.client.mac, "eth0"))?;
         }
         for backend in BACKENDS {
-            gateway.ip(&neighbour(backend, &self.backend.mac, "eth1"))?;
+            gateway.ip(&neighbour(backend, self.backend.mac, "eth1"))?;
             if backend != self.topology.plan().node2() {
                 node2.ip(&format!("addr add {backend}/24 dev eth0"))?;
             }
@@ -110,7 +110,7 @@ impl Rig {
     }
 }
 
-fn neighbour(address: Ipv4Addr, mac: &MacAddress, device: &str) -> String {
+fn neighbour(address: Ipv4Addr, mac: MacAddress, device: &str) -> String {
     format!("neigh replace {address} lladdr {mac} dev {device}")
 }
 

@@ -237,7 +237,7 @@ mod tests {
         assert!((flood.median - 0.8).abs() < 1e-9);
         let rows = rows(&turns);
         assert_eq!(rows.len(), 2);
-        assert_eq!(rows[0].paced_mpps.unwrap().median, 0.75);
+        assert!((rows[0].paced_mpps.unwrap().median - 0.75).abs() < 1e-9);
         assert!(render(&rows, &ratios).contains("0.9 met"));
     }
 }

@@ -36,6 +36,9 @@ impl Interrupt {
     }
 
     /// Fails once the user wants to stop.
+    ///
+    /// # Errors
+    /// The user wants to.
     pub fn check(&self) -> Result<(), Interrupted> {
         if self.0.load(Ordering::Relaxed) { Err(Interrupted) } else { Ok(()) }
     }
