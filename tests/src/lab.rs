@@ -142,7 +142,11 @@ impl Lab {
         Ok(())
     }
 
-    fn report<T: serde::de::DeserializeOwned>(&self, path: &str) -> Result<T> {
+    /// A report of tidegate's admin socket.
+    ///
+    /// # Errors
+    /// tidegate does not answer.
+    pub fn report<T: serde::de::DeserializeOwned>(&self, path: &str) -> Result<T> {
         Ok(self.site.daemon().context("a running tidegate")?.get_json(path)?)
     }
 

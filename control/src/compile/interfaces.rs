@@ -124,7 +124,8 @@ fn request(
         queues,
         attach_mode: entry.attach_mode,
         copy_mode: entry.effective_copy_mode(),
-        is_small: &*link.kind == "veth",
+        // The near end of a pod; an uplink that is a veth, as in a lab, carries more.
+        is_small: &*link.kind == "veth" && entry.role == Role::Backend,
     };
     let wanted = WantedInterface { request, role: entry.role, is_required: entry.is_exact() };
     (!wanted.request.queues.is_empty()).then_some(wanted)
