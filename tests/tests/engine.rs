@@ -14,7 +14,7 @@ use tidegate_dataplane::snapshot::{
     Backend, BackendSet, Front, FrontKey, FrontKind, FrontState, Interface, MaglevTable, NextHop,
     NextHopState, Picker, Selection, ServicePort, Snapshot,
 };
-use tidegate_dataplane::stats::FramePlace;
+use tidegate_dataplane::stats::{Counter, FramePlace, WorkerCounters};
 use tidegate_dataplane::types::{
     BackendSlot, IfIndex, InterfaceSlot, L4Port, MacAddress, NextHopId, Protocol, ServiceId,
 };
@@ -66,10 +66,10 @@ fn rig(queues: u32) -> Result<Rig> {
     }
     let (outer, inner) = (link(gateway, "eth0")?, link(gateway, "eth1")?);
     let backend_mac = link(topology.node2(), "eth0")?.mac;
-    Ok(Rig { outer, inner, backend_mac, pod, topology })
+    Ok(Rig { topology, outer, inner, backend_mac, pod })
 }
 
-fn snapshot(rig: &Rig, masquerade: bool) -> Snapshot {
+fn snapshot(rig: &Rig, masquerade: bool) -> Result<Snapshot> {
     let mut snapshot = Snapshot::default();
     let pod = IpAddr::V4(rig.pod).into();
     for (id, protocol, node_port, port) in
@@ -78,8 +78,9 @@ fn snapshot(rig: &Rig, masquerade: bool) -> Snapshot {
         let port = L4Port::new(port);
         let backend = Backend { address: pod, port, next_hop: NextHopId(0), slot: BackendSlot(id) };
         let identity = MaglevBackend { address: pod, port, protocol, weight: 1 };
-        let table = MaglevTable::try_new(&[identity], table_size(1), 0).unwrap();
+        let table = MaglevTable::try_new(&[identity], table_size(1), 0)?;
         let set = BackendSet::new_checked([backend].into(), Picker::Maglev(Arc::new(table)));
+        let set = Arc::new(set.context("one backend")?);
         let service = Arc::new(ServicePort {
             id: ServiceId(id),
             namespace: "default".into(),
@@ -95,7 +96,7 @@ fn snapshot(rig: &Rig, masquerade: bool) -> Snapshot {
             kind: FrontKind::NodePort,
             state: FrontState::Active,
             service: Arc::clone(&service),
-            outside: Selection::Forward { backends: Arc::new(set.unwrap()), masquerade },
+            outside: Selection::Forward { backends: set, masquerade },
         };
         snapshot.fronts.insert(key, Arc::new(front));
         snapshot.services.insert(service.id, service);
@@ -112,7 +113,7 @@ fn snapshot(rig: &Rig, masquerade: bool) -> Snapshot {
     snapshot.next_hops = Arc::new(vec![hop]);
     let interfaces = [interface(&rig.outer, "eth0"), interface(&rig.inner, "eth1")];
     snapshot.interfaces = Arc::new(core::iter::once(None).chain(interfaces.map(Some)).collect());
-    snapshot
+    Ok(snapshot)
 }
 
 fn start(rig: &Rig, workers: usize, queues: u32) -> Result<Engine> {
@@ -161,7 +162,7 @@ fn check_books(engine: &Engine) -> Result<()> {
     let is_settled = || {
         engine.counters().iter().all(|worker| {
             let work = &worker.work;
-            let places: u64 = work.frames.iter().map(|place| place.get()).sum();
+            let places: u64 = work.frames.iter().map(Counter::get).sum();
             let held = work.frames[FramePlace::Held as usize].get();
             let handed = work.frames[FramePlace::Handed as usize].get();
             places == work.frames_total.get() && held == 0 && handed == 0
@@ -176,11 +177,9 @@ fn check_books(engine: &Engine) -> Result<()> {
     Ok(())
 }
 
-fn decided_by(worker: &tidegate_dataplane::stats::WorkerCounters) -> u64 {
+fn decided_by(worker: &WorkerCounters) -> u64 {
     [OUTER, INNER].map(|slot| worker.interface(slot)).into_iter().fold(0, |sum, c| {
-        let all = |list: &[tidegate_dataplane::stats::Counter]| -> u64 {
-            list.iter().map(tidegate_dataplane::stats::Counter::get).sum()
-        };
+        let all = |list: &[Counter]| -> u64 { list.iter().map(Counter::get).sum() };
         let refused = all(&c.dropped_packets) + all(&c.rejected_packets) + all(&c.passed_packets);
         sum + c.forwarded_packets.get() + refused
     })
@@ -191,7 +190,7 @@ fn run(workers: usize, queues: u32) -> Result<()> {
     let rig = rig(queues)?;
     rig.topology.gateway().enter(|| -> Result<()> {
         let mut engine = start(&rig, workers, queues)?;
-        engine.publish(snapshot(&rig, true))?;
+        engine.publish(snapshot(&rig, true)?)?;
         check_traffic(&rig, &mut engine)?;
         check_books(&engine)?;
         engine.stop();

@@ -64,9 +64,18 @@ fn without_endpoints_clients_are_refused_and_without_local_ones_left_alone() -> 
 #[test]
 fn a_bad_manifest_is_refused_by_line_and_the_last_good_state_serves() -> Result<()> {
     let lab = Lab::start(&RigPlan::new("test"), &[])?;
-    let bad = "apiVersion: v1\nkind: Service\nmetadata:\n  name: broken\nspec:\n  type: NodePort\n  \
-               ports:\n    - port: eighty\n";
-    lab.site().files().write_manifest("broken", bad)?;
+    let lines = [
+        "apiVersion: v1",
+        "kind: Service",
+        "metadata:",
+        "  name: broken",
+        "spec:",
+        "  type: NodePort",
+        "  ports:",
+        "    - port: eighty",
+    ];
+    let bad = lines.join("\n");
+    lab.site().files().write_manifest("broken", &bad)?;
     let error = || lab.report::<StatusReport>("/api/v1/status").ok()?.source.error;
     wait_until("the manifest is refused", PATIENCE, || error().is_some())?;
     let text = error().context("an error")?;
