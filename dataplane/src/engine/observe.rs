@@ -83,7 +83,7 @@ impl Engine {
     }
 
     /// What each worker recorded since the last call. Wakes those that sleep, and waits for all at
-    /// most [`LATENCY_PATIENCE`]; what comes later is part of the next call's.
+    /// most 20 ms; what comes later is part of the next call's.
     pub fn collect_latency(&mut self) -> Vec<(WorkerId, Box<LatencySet>)> {
         for worker in &self.workers {
             worker.latency.ask();
