@@ -171,7 +171,9 @@ impl Fixture {
                 kind: FrontKind::NodePort,
                 state: FrontState::Active,
                 service: Arc::clone(&service),
+                source_ranges: None,
                 outside: outside.clone(),
+                pods: outside.clone(),
             };
             snapshot.fronts.insert(key, Arc::new(front));
             snapshot.services.insert(service.id, service);
@@ -193,6 +195,7 @@ impl Fixture {
             port_name: "".into(),
             protocol,
             serving: Arc::new((1..=self.backends).map(|n| end_of(&backend(n))).collect()),
+            affinity_timeout: None,
         }
     }
 

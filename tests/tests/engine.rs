@@ -88,15 +88,19 @@ fn snapshot(rig: &Rig, masquerade: bool) -> Result<Snapshot> {
             port_name: "".into(),
             protocol,
             serving: Arc::new(core::iter::once((pod, port)).collect()),
+            affinity_timeout: None,
         });
         let address = IpAddr::V4(GATEWAY).into();
         let key = FrontKey { address, port: L4Port::new(node_port), protocol };
+        let outside = Selection::Forward { backends: set, masquerade };
         let front = Front {
             key,
             kind: FrontKind::NodePort,
             state: FrontState::Active,
             service: Arc::clone(&service),
-            outside: Selection::Forward { backends: set, masquerade },
+            source_ranges: None,
+            pods: outside.clone(),
+            outside,
         };
         snapshot.fronts.insert(key, Arc::new(front));
         snapshot.services.insert(service.id, service);

@@ -16,7 +16,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use tidegate_dataplane::snapshot::{
-    Front, FrontKey, FrontKind, FrontState, Interface, Selection, Snapshot,
+    Front, FrontKey, FrontKind, FrontState, Interface, Networks, Snapshot,
 };
 use tidegate_dataplane::types::{IfIndex, IpAddress};
 
@@ -30,6 +30,7 @@ pub struct Compiler {
     slots: Slots,
     tables: Tables,
     interfaces: Arc<Vec<Option<Interface>>>,
+    pod_networks: Arc<Networks>,
     retired: Retired,
     last: Snapshot,
 }
@@ -44,6 +45,7 @@ impl Compiler {
             slots: Slots::default(),
             tables: Tables::default(),
             interfaces: Arc::default(),
+            pod_networks: Arc::default(),
             retired: Retired::default(),
             last: Snapshot::default(),
         }
@@ -77,6 +79,9 @@ impl Compiler {
             warnings.push("no node address is allowed by nodePortAddresses".to_owned());
         }
         self.interfaces = share::value(&self.interfaces, interfaces::table(attached, network));
+        let own = cluster.nodes.get(&self.node_name);
+        let pod_networks = own.map(|node| node.pod_networks.as_slice()).unwrap_or_default();
+        self.pod_networks = share::value(&self.pod_networks, fronts::networks(pod_networks));
         let (snapshot, report) = self.assemble(&plans, &addresses, config);
         self.last = snapshot.clone();
         Compiled { snapshot, wanted, probes, report, warnings }
@@ -122,6 +127,7 @@ impl Compiler {
     ) -> (Snapshot, Vec<ServiceReport>) {
         let mut next = Snapshot {
             next_hops: self.next_hops.table(),
+            pod_networks: Arc::clone(&self.pod_networks),
             interfaces: Arc::clone(&self.interfaces),
             ..Snapshot::default()
         };
@@ -152,8 +158,9 @@ impl Compiler {
         let service = share::service(&self.last, plan.service_port());
         next.services.insert(plan.id, Arc::clone(&service));
         let old = keys.iter().find_map(|(key, _)| self.last.fronts.get(key));
-        let old: Option<&Selection> = old.map(|front| &front.outside);
-        let outside = share::selection(old, decision.selection.clone());
+        let outside = share::selection(old.map(|front| &front.outside), decision.outside.clone());
+        let pods = share::selection(old.map(|front| &front.pods), decision.pods.clone());
+        let ranges = Arc::new(fronts::networks(&plan.service.source_ranges));
         let (mut owned, mut lost) = (Vec::new(), Vec::new());
         for (key, kind) in keys {
             if let Some(earlier) = next.fronts.get(&key) {
@@ -162,8 +169,16 @@ impl Compiler {
                 }
                 continue;
             }
-            let (service, outside) = (Arc::clone(&service), outside.clone());
-            let front = Front { key, kind, state: FrontState::Active, service, outside };
+            let is_guarded = fronts::is_guarded(plan.service, &key, kind);
+            let front = Front {
+                key,
+                kind,
+                state: FrontState::Active,
+                service: Arc::clone(&service),
+                source_ranges: is_guarded.then(|| Arc::clone(&ranges)),
+                outside: outside.clone(),
+                pods: pods.clone(),
+            };
             next.fronts.insert(key, share::front(&self.last, front));
             owned.push(key);
         }

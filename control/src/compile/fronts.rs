@@ -3,9 +3,10 @@
 use crate::config::{Config, InterfaceConfig, NodePortAddress, networks_allow};
 use crate::model::{ClusterState, Family, Service, ServicePortSpec};
 use crate::netlink::{InterfaceAddress, NetworkState, ROAD_DEVICE, ROAD_PEER};
+use ipnet::IpNet;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use tidegate_dataplane::snapshot::{FrontKey, FrontKind};
+use tidegate_dataplane::snapshot::{FrontKey, FrontKind, Networks};
 
 /// The families that the packet path serves in this release.
 pub(super) const SERVED_FAMILIES: [Family; 1] = [Family::V4];
@@ -34,6 +35,19 @@ pub(super) fn node_addresses(
         }
     }
     chosen
+}
+
+/// The packet path's form of a list of networks.
+pub(super) fn networks(list: &[IpNet]) -> Networks {
+    Networks::new(list.iter().map(|net| (net.network().into(), net.broadcast().into())))
+}
+
+/// Whether a front asks its Service's source ranges: VIPs alone, and only those of a family that
+/// any range is of (semantics F1, F4).
+pub(super) fn is_guarded(service: &Service, key: &FrontKey, kind: FrontKind) -> bool {
+    let is_v4 = |net: &IpNet| matches!(net, IpNet::V4(_));
+    let mut ranges = service.source_ranges.iter();
+    kind == FrontKind::LoadBalancer && ranges.any(|net| is_v4(net) == key.address.is_v4())
 }
 
 /// This node's global addresses, those of interfaces named earlier in the configuration first.

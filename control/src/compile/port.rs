@@ -4,7 +4,7 @@ use super::ids::{Ids, PortKey};
 use super::next_hops::NextHops;
 use super::tables::Tables;
 use crate::config::{Algorithm, LoadBalancer};
-use crate::model::{Endpoint, Service, ServicePortSpec, TrafficPolicy, categorize};
+use crate::model::{Categories, Endpoint, Service, ServicePortSpec, TrafficPolicy, categorize};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -28,8 +28,11 @@ pub(super) struct PortPlan<'a> {
 
 /// What was decided for a service port.
 pub(super) struct Decision {
-    pub(super) selection: Selection,
-    /// Addresses and ports that new flows may get.
+    /// For clients outside the cluster.
+    pub(super) outside: Selection,
+    /// For the node's own pods.
+    pub(super) pods: Selection,
+    /// Addresses and ports that new flows from outside may get.
     pub(super) used: BTreeSet<(IpAddr, L4Port)>,
     /// What the operator should know.
     pub(super) warning: Option<String>,
@@ -71,6 +74,7 @@ impl<'a> PortPlan<'a> {
             port_name: Arc::clone(&self.port.name),
             protocol: self.port.protocol,
             serving: Arc::new(serving.map(|e| (e.address.into(), e.port)).collect()),
+            affinity_timeout: self.service.affinity_timeout,
         }
     }
 
@@ -79,39 +83,31 @@ impl<'a> PortPlan<'a> {
         self.endpoints.iter().filter(|e| serves(e)).map(|e| e.address.into())
     }
 
-    /// What a new flow from outside meets (semantics C, D; T12).
+    /// What new flows meet, from outside and from the node's own pods (semantics C-E; T12).
     pub(super) fn decide(
         &self,
         next_hops: &NextHops,
         tables: &mut Tables,
         config: &LoadBalancer,
     ) -> Decision {
-        let categories = categorize(&self.endpoints);
-        let policy = self.service.external_policy;
-        let set = match policy {
-            TrafficPolicy::Cluster => categories.cluster,
-            TrafficPolicy::Local => categories.local,
+        let Categories { cluster, local, .. } = categorize(&self.endpoints);
+        let mut select = |set: &[&Endpoint], masquerade| {
+            if set.iter().any(|e| state(next_hops, e) == NextHopState::Local) {
+                return Decision::of(Selection::Pass(PassReason::LocalBackend));
+            }
+            self.forward(reachable(set, next_hops), masquerade, tables, config)
         };
-        if set.is_empty() {
-            let selection = if categories.is_any_usable {
-                Selection::Drop(DropReason::NoLocalEndpoints)
-            } else {
-                Selection::Reject(RejectReason::NoEndpoints)
-            };
-            return Decision { selection, used: BTreeSet::new(), warning: None };
+        let is_local = self.service.external_policy == TrafficPolicy::Local;
+        let everywhere = select(&cluster, !is_local);
+        if !is_local {
+            return everywhere;
         }
-        let state = |endpoint: &&Endpoint| next_hops.state(endpoint.address.into());
-        if set.iter().any(|endpoint| state(endpoint) == NextHopState::Local) {
-            let selection = Selection::Pass(PassReason::LocalBackend);
-            return Decision { selection, used: BTreeSet::new(), warning: None };
-        }
-        // A backend takes new flows once packets can leave to it. If they can to none, all stay:
-        // their packets are then counted by reason instead of being refused.
-        let mut used = set.clone();
-        used.retain(|endpoint| state(endpoint) == NextHopState::Resolved);
-        let used = if used.is_empty() { set } else { used };
-        let used = used.iter().map(|endpoint| (endpoint.address, endpoint.port)).collect();
-        self.forward(used, policy == TrafficPolicy::Cluster, tables, config)
+        let here = match (local.is_empty(), cluster.is_empty()) {
+            (false, _) => select(&local, false),
+            (true, false) => Decision::of(Selection::Drop(DropReason::NoLocalEndpoints)),
+            (true, true) => Decision::of(Selection::Reject(RejectReason::NoEndpoints)),
+        };
+        here.with_pods(everywhere)
     }
 
     fn forward(
@@ -121,6 +117,9 @@ impl<'a> PortPlan<'a> {
         tables: &mut Tables,
         config: &LoadBalancer,
     ) -> Decision {
+        if used.is_empty() {
+            return Decision::of(Selection::Reject(RejectReason::NoEndpoints));
+        }
         let is_used = |b: &&Backend| used.contains(&(b.address.into(), b.port));
         let backends: Box<[_]> = self.backends.iter().filter(is_used).cloned().collect();
         let (picker, warning) = self.picker(&backends, tables, config);
@@ -128,7 +127,7 @@ impl<'a> PortPlan<'a> {
             Some(set) => Selection::Forward { backends: Arc::new(set), masquerade },
             None => Selection::Reject(RejectReason::NoEndpoints),
         };
-        Decision { selection, used, warning }
+        Decision { used, warning, ..Decision::of(selection) }
     }
 
     fn picker(
@@ -150,6 +149,37 @@ impl<'a> PortPlan<'a> {
             Err(error) => (Picker::Random, Some(format!("balanced at random: cannot {error}"))),
         }
     }
+}
+
+impl Decision {
+    /// The same for everybody.
+    fn of(selection: Selection) -> Self {
+        let (pods, used) = (selection.clone(), BTreeSet::new());
+        Self { outside: selection, pods, used, warning: None }
+    }
+
+    /// Another one for pods. A front that either leaves to the kernel is left to it as a whole:
+    /// steering knows no sources (T12).
+    fn with_pods(self, pods: Self) -> Self {
+        let is_left = |decision: &Self| matches!(decision.outside, Selection::Pass(_));
+        if is_left(&pods) || is_left(&self) {
+            return if is_left(&self) { self } else { pods };
+        }
+        Self { pods: pods.outside, warning: self.warning.or(pods.warning), ..self }
+    }
+}
+
+fn state(next_hops: &NextHops, endpoint: &Endpoint) -> NextHopState {
+    next_hops.state(endpoint.address.into())
+}
+
+/// A backend takes new flows once packets can leave to it. If they can to none, all stay: their
+/// packets are then counted by reason instead of being refused.
+fn reachable(set: &[&Endpoint], next_hops: &NextHops) -> BTreeSet<(IpAddr, L4Port)> {
+    let is_reachable = |e: &&&Endpoint| state(next_hops, e) == NextHopState::Resolved;
+    let is_any = set.iter().any(|e| is_reachable(&e));
+    let used = set.iter().filter(|e| !is_any || is_reachable(e));
+    used.map(|endpoint| (endpoint.address, endpoint.port)).collect()
 }
 
 fn serves(endpoint: &Endpoint) -> bool {

@@ -28,7 +28,7 @@ pub(super) fn report(
         node_port: plan.port.node_port,
         policy: plan.service.external_policy,
         fronts,
-        selection: kind(&decision.selection),
+        selection: kind(&decision.outside),
         ready_count: count(BackendState::Ready),
         draining_count: count(BackendState::Draining),
         backends,
@@ -88,7 +88,7 @@ fn unused(decision: &Decision, endpoint: &Endpoint) -> Option<String> {
     match state(endpoint) {
         BackendState::Ready => {
             let reason = "another endpoint is an address of this node: left to the kernel";
-            matches!(decision.selection, Selection::Pass(_)).then(|| reason.to_owned())
+            matches!(decision.outside, Selection::Pass(_)).then(|| reason.to_owned())
         }
         BackendState::Draining => {
             Some("terminating: keeps its flows, takes no new ones".to_owned())
@@ -102,6 +102,9 @@ fn unused(decision: &Decision, endpoint: &Endpoint) -> Option<String> {
 
 fn warnings(plan: &PortPlan<'_>, decision: &Decision) -> Vec<String> {
     let mut warnings = plan.service.unsupported.clone();
+    if plan.service.affinity_timeout.is_some() {
+        warnings.push("sessionAffinity ClientIP: balanced per flow instead".to_owned());
+    }
     if plan.service.families.contains(&Family::V6) {
         warnings.push("IPv6 is left to the kernel in this release".to_owned());
     }

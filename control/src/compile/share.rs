@@ -12,9 +12,14 @@ pub(super) fn value<T: PartialEq>(old: &Arc<T>, new: T) -> Arc<T> {
 /// The last snapshot's service port where `new` is equal to it.
 pub(super) fn service(last: &Snapshot, new: ServicePort) -> Arc<ServicePort> {
     match last.services.get(&new.id) {
-        Some(old) if old.serving == new.serving => Arc::clone(old),
+        Some(old) if is_same_service(old, &new) => Arc::clone(old),
         _ => Arc::new(new),
     }
+}
+
+/// A number's names never change.
+fn is_same_service(old: &ServicePort, new: &ServicePort) -> bool {
+    old.serving == new.serving && old.affinity_timeout == new.affinity_timeout
 }
 
 /// The last snapshot's front where `new` is equal to it.
@@ -29,7 +34,9 @@ fn is_same_front(old: &Front, new: &Front) -> bool {
     old.kind == new.kind
         && old.state == new.state
         && Arc::ptr_eq(&old.service, &new.service)
+        && old.source_ranges == new.source_ranges
         && is_same_selection(&old.outside, &new.outside)
+        && is_same_selection(&old.pods, &new.pods)
 }
 
 /// `new` with the set of `old` where the sets are equal.

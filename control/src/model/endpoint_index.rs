@@ -148,6 +148,8 @@ mod tests {
             publish_not_ready,
             load_balancer_addresses: vec![],
             external_addresses: vec![],
+            source_ranges: vec![],
+            affinity_timeout: None,
             unsupported: vec![],
         }
     }

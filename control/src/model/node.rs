@@ -66,8 +66,8 @@ fn pod_networks(object: &core::Node) -> Result<Vec<IpNet>, ObjectError> {
     let mut texts: Vec<&String> = list.iter().chain(&spec.pod_cidr).collect();
     texts.dedup();
     let parse = |text: &&String| {
-        text.parse()
-            .map_err(|_e| ObjectError::new("spec.podCIDRs", format!("`{text}` is not a network")))
+        words::network(text)
+            .ok_or_else(|| ObjectError::new("spec.podCIDRs", format!("`{text}` is not a network")))
     };
     texts.iter().filter(|text| !text.is_empty()).map(parse).collect()
 }

@@ -2,11 +2,13 @@
 
 use super::error::ObjectError;
 use super::words::{self, Family, ObjectKey};
+use ipnet::IpNet;
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 use tidegate_dataplane::types::{L4Port, Protocol};
 
 /// The labels that take a Service or slice from every service proxy (semantics A3, A4).
@@ -35,6 +37,10 @@ pub struct Service {
     pub load_balancer_addresses: Vec<IpAddr>,
     /// `spec.externalIPs`.
     pub external_addresses: Vec<IpAddr>,
+    /// `spec.loadBalancerSourceRanges`: whom its VIPs let in; empty: everybody (semantics F1).
+    pub source_ranges: Vec<IpNet>,
+    /// How long `sessionAffinity: ClientIP` holds a client (semantics F13); `None`: no affinity.
+    pub affinity_timeout: Option<Duration>,
     /// What it asks for and this release does not do: told, never ignored in silence.
     pub unsupported: Vec<String>,
 }
@@ -102,12 +108,11 @@ impl TryFrom<&core::Service> for Service {
             external_policy: external_policy(&spec)?,
             selector: spec.selector.clone().unwrap_or_default(),
             publish_not_ready: spec.publish_not_ready_addresses == Some(true),
-            load_balancer_addresses: vips(object, &spec, &mut unsupported),
+            load_balancer_addresses: vips(object, &mut unsupported),
             external_addresses: external_addresses(&spec)?,
-            unsupported: {
-                affinity(&spec, &mut unsupported)?;
-                unsupported
-            },
+            source_ranges: source_ranges(&spec)?,
+            affinity_timeout: affinity_timeout(&spec)?,
+            unsupported,
             key,
         })
     }
@@ -229,26 +234,35 @@ fn external_policy(spec: &core::ServiceSpec) -> Result<TrafficPolicy, ObjectErro
     }
 }
 
-/// The VIPs to capture (semantics E11). With source ranges they are left to the kernel: serving
-/// them unguarded would let in whom the ranges keep out (F1).
-fn vips(
-    object: &core::Service,
-    spec: &core::ServiceSpec,
-    unsupported: &mut Vec<String>,
-) -> Vec<IpAddr> {
+/// The VIPs to capture: addresses whose `ipMode` is VIP or absent; host names are not for a proxy
+/// (semantics E11).
+fn vips(object: &core::Service, unsupported: &mut Vec<String>) -> Vec<IpAddr> {
     let is_captured = |ingress: &&core::LoadBalancerIngress| {
         ingress.ip_mode.as_deref().is_none_or(|mode| mode == "VIP")
     };
     let status = object.status.as_ref().and_then(|status| status.load_balancer.as_ref());
     let ingress = status.and_then(|balancer| balancer.ingress.as_deref()).unwrap_or_default();
-    let addresses = ingress.iter().filter(is_captured).filter_map(|i| i.ip.as_deref());
-    let addresses: Vec<_> = addresses.filter_map(words::address).collect();
-    let has_ranges = spec.load_balancer_source_ranges.as_deref().is_some_and(|r| !r.is_empty());
-    if has_ranges && !addresses.is_empty() {
-        unsupported.push("loadBalancerSourceRanges: its VIPs are left to the kernel".to_owned());
-        return Vec::new();
+    let texts = ingress.iter().filter(is_captured).filter_map(|i| i.ip.as_deref());
+    let mut addresses = Vec::new();
+    for text in texts.filter(|text| !text.is_empty()) {
+        match words::address(text) {
+            Some(address) => addresses.push(address),
+            None => unsupported.push(format!("VIP `{text}` is not an address: not served")),
+        }
     }
     addresses
+}
+
+/// Blanks around a range are trimmed (semantics A10).
+fn source_ranges(spec: &core::ServiceSpec) -> Result<Vec<IpNet>, ObjectError> {
+    let texts = spec.load_balancer_source_ranges.as_deref().unwrap_or_default();
+    let parse = |(i, text): (usize, &String)| {
+        words::network(text).ok_or_else(|| {
+            let field = format!("spec.loadBalancerSourceRanges[{i}]");
+            ObjectError::new(field, format!("`{text}` is not a network"))
+        })
+    };
+    texts.iter().enumerate().map(parse).collect()
 }
 
 fn external_addresses(spec: &core::ServiceSpec) -> Result<Vec<IpAddr>, ObjectError> {
@@ -263,18 +277,28 @@ fn external_addresses(spec: &core::ServiceSpec) -> Result<Vec<IpAddr>, ObjectErr
     texts.map(parse).collect()
 }
 
-fn affinity(spec: &core::ServiceSpec, unsupported: &mut Vec<String>) -> Result<(), ObjectError> {
+/// The default and the longest timeout of ClientIP affinity in seconds, as the API has them
+/// (semantics F13).
+const AFFINITY_SECONDS_DEFAULT: i32 = 10_800;
+const AFFINITY_SECONDS_MAX: i32 = 86_400;
+
+fn affinity_timeout(spec: &core::ServiceSpec) -> Result<Option<Duration>, ObjectError> {
     match spec.session_affinity.as_deref().unwrap_or("None") {
-        "None" | "" => {}
-        "ClientIP" => {
-            unsupported.push("sessionAffinity ClientIP: balanced per flow instead".to_owned());
-        }
+        "None" | "" => return Ok(None),
+        "ClientIP" => {}
         other => {
             let reason = format!("`{other}` is not None or ClientIP");
             return Err(ObjectError::new("spec.sessionAffinity", reason));
         }
     }
-    Ok(())
+    let config = spec.session_affinity_config.as_ref().and_then(|c| c.client_ip.as_ref());
+    let seconds = config.and_then(|c| c.timeout_seconds).unwrap_or(AFFINITY_SECONDS_DEFAULT);
+    let valid = (1..=AFFINITY_SECONDS_MAX).contains(&seconds);
+    let seconds = u64::try_from(seconds).ok().filter(|_| valid).ok_or_else(|| {
+        let field = "spec.sessionAffinityConfig.clientIP.timeoutSeconds";
+        ObjectError::new(field, format!("{seconds} lies outside 1 to {AFFINITY_SECONDS_MAX}"))
+    })?;
+    Ok(Some(Duration::from_secs(seconds)))
 }
 
 #[cfg(test)]
@@ -325,6 +349,15 @@ mod tests {
             ("spec: {ipFamilies: [ipv4], ports: [{port: 1}]}", "spec.ipFamilies[0]"),
             ("spec: {externalIPs: [x], ports: [{port: 1}]}", "spec.externalIPs[0]"),
             ("spec: {sessionAffinity: Client, ports: [{port: 1}]}", "spec.sessionAffinity"),
+            (
+                "spec: {sessionAffinity: ClientIP, sessionAffinityConfig: {clientIP: \
+                 {timeoutSeconds: 86401}}, ports: [{port: 1}]}",
+                "spec.sessionAffinityConfig.clientIP.timeoutSeconds",
+            ),
+            (
+                "spec: {loadBalancerSourceRanges: [10.0.0.0/33], ports: [{port: 1}]}",
+                "spec.loadBalancerSourceRanges[0]",
+            ),
         ] {
             assert_eq!(service(spec).unwrap_err().field, field, "{spec}");
         }
@@ -333,12 +366,12 @@ mod tests {
     #[test]
     fn what_is_not_served_is_told() {
         let told = service(
-            "spec: {type: LoadBalancer, sessionAffinity: ClientIP, ports: [{port: 9, protocol: \
-             SCTP}], loadBalancerSourceRanges: [10.0.0.0/8]}\n\
-             status: {loadBalancer: {ingress: [{ip: 192.0.2.1}]}}\n",
+            "spec: {type: LoadBalancer, ports: [{port: 9, protocol: SCTP}]}\n\
+             status: {loadBalancer: {ingress: [{ip: 192.0.2.x}]}}\n",
         );
         let told = told.unwrap();
-        assert_eq!(told.unsupported.len(), 3, "{:?}", told.unsupported);
+        let sctp = "port 9 is SCTP: not served";
+        assert_eq!(told.unsupported, [sctp, "VIP `192.0.2.x` is not an address: not served"]);
         assert!(told.load_balancer_addresses.is_empty() && told.ports.is_empty());
     }
 }

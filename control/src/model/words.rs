@@ -1,6 +1,7 @@
 //! Names, families and the parsing of words that every object shares.
 
 use super::error::ObjectError;
+use ipnet::IpNet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use std::fmt;
 use std::net::IpAddr;
@@ -84,6 +85,12 @@ pub(super) fn address(text: &str) -> Option<IpAddr> {
     })
 }
 
+/// A network in CIDR notation, its address as [`address`] reads it.
+pub(super) fn network(text: &str) -> Option<IpNet> {
+    let (address_text, length) = text.trim().split_once('/')?;
+    IpNet::new(address(address_text)?, length.parse().ok()?).ok()
+}
+
 /// A port number as the API server accepts it: 1 to 65535.
 ///
 /// # Errors
@@ -120,5 +127,7 @@ mod tests {
         assert_eq!(address(" 10.0.0.1 "), Some(IpAddr::from([10, 0, 0, 1])));
         assert_eq!(address("1.2.3.999"), None);
         assert_eq!(address("1.2.3"), None);
+        assert_eq!(network(" 10.010.0.0/16 "), Some("10.10.0.0/16".parse().unwrap()));
+        assert_eq!((network("10.0.0.0"), network("10.0.0.0/33")), (None, None));
     }
 }

@@ -31,7 +31,7 @@ pub(super) fn new_flow(
         return Verdict::Pass(reason);
     }
     packet.service = front.service.id;
-    match &front.outside {
+    match front.meets(key.src, &snapshot.pod_networks) {
         Selection::Forward { backends, masquerade } => {
             let chosen = pick(flows, backends, key);
             match begin(flows, packet, front, (chosen, *masquerade), snapshot, now) {

@@ -1,8 +1,10 @@
 //! Fronts: the addresses that clients dial, and the service ports behind them.
 
 use crate::snapshot::backend::BackendSet;
+use crate::snapshot::networks::Networks;
 use crate::types::{IpAddress, L4Port, Protocol, ServiceId};
 use crate::verdict::{DropReason, PassReason, RejectReason};
+use core::time::Duration;
 use hashbrown::HashSet;
 use std::sync::Arc;
 
@@ -50,8 +52,28 @@ pub struct Front {
     pub state: FrontState,
     /// The service port that owns it.
     pub service: Arc<ServicePort>,
+    /// Whom a VIP lets in; `None` lets in everybody (semantics F1, F4).
+    pub source_ranges: Option<Arc<Networks>>,
     /// What a new flow of a client outside the cluster meets.
     pub outside: Selection,
+    /// What a new flow of one of the node's own pods meets (semantics E1, E3).
+    pub pods: Selection,
+}
+
+/// What a source outside the ranges meets.
+static DENIED: Selection = Selection::Drop(DropReason::DeniedByLbSrcRangeCheck);
+
+impl Front {
+    /// What a new flow from `source` meets, where `pods` are the node's own pods. Ranges are asked
+    /// first, of pods too: outside them even a front without endpoints is silent (semantics F1,
+    /// F2; F5 as kube-proxy's nftables mode has it).
+    #[inline]
+    pub fn meets(&self, source: IpAddress, pods: &Networks) -> &Selection {
+        if self.source_ranges.as_ref().is_some_and(|ranges| !ranges.contains(source)) {
+            return &DENIED;
+        }
+        if pods.contains(source) { &self.pods } else { &self.outside }
+    }
 }
 
 /// What a new flow meets: decided by control once per change, not per packet.
@@ -89,4 +111,7 @@ pub struct ServicePort {
     /// Every backend that still serves, whatever the policy: a UDP flow to one outside this set
     /// is balanced anew (semantics G2), a TCP flow never is (G1).
     pub serving: Arc<HashSet<(IpAddress, L4Port)>>,
+    /// `sessionAffinity: ClientIP`: how long a client's last new flow holds it to its backend
+    /// (semantics F13). `None`: no affinity.
+    pub affinity_timeout: Option<Duration>,
 }

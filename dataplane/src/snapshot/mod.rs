@@ -4,11 +4,13 @@
 pub mod backend;
 pub mod front;
 pub mod maglev;
+pub mod networks;
 pub mod next_hop;
 
 pub use backend::{Backend, BackendSet, Picker};
 pub use front::{Front, FrontKey, FrontKind, FrontState, Selection, ServicePort};
 pub use maglev::MaglevTable;
+pub use networks::Networks;
 pub use next_hop::{Interface, NextHop, NextHopState};
 
 use crate::types::{InterfaceSlot, NextHopId, ServiceId};
@@ -32,6 +34,9 @@ pub struct Snapshot {
     pub next_hops: Arc<Vec<NextHop>>,
     /// The attached interfaces. Indexed by [`InterfaceSlot`]; slot 0 is always `None`.
     pub interfaces: Arc<Vec<Option<Interface>>>,
+    /// The node's own `spec.podCIDRs`: a source within is a pod (semantics E3). Empty where the
+    /// node has none: then pods count as outside clients (E5).
+    pub pod_networks: Arc<Networks>,
 }
 
 impl Snapshot {

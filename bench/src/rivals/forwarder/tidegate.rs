@@ -103,18 +103,23 @@ fn snapshot(rig: &Rig) -> Result<Snapshot> {
         port_name: "".into(),
         protocol: Protocol::Udp,
         serving: Arc::new(addresses.iter().map(|address| (*address, port)).collect()),
+        affinity_timeout: None,
     });
     let key = FrontKey {
         address: IpAddr::V4(GATEWAY).into(),
         port: L4Port::new(NODE_PORT),
         protocol: Protocol::Udp,
     };
+    let outside =
+        Selection::Forward { backends: Arc::new(backends(&addresses)?), masquerade: true };
     let front = Front {
         key,
         kind: FrontKind::NodePort,
         state: FrontState::Active,
         service: Arc::clone(&service),
-        outside: Selection::Forward { backends: Arc::new(backends(&addresses)?), masquerade: true },
+        source_ranges: None,
+        pods: outside.clone(),
+        outside,
     };
     let interface = |end: &Link| Interface {
         index: end.index,
