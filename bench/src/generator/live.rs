@@ -13,7 +13,7 @@ static BLAST: &bpf::Elf = &bpf::Elf(*include_bytes!(concat!(env!("OUT_DIR"), "/b
 const LIVE_FRAMES: u32 = 1 << 1;
 
 /// More than the sender can send, per second: what it runs for at full speed.
-const FULL_RATE_PPS: f64 = 8e6;
+const FULL_RATE_PPS: f64 = 12e6;
 
 /// `struct blast_config` of `bpf/blast.bpf.c`.
 #[derive(IntoBytes, Immutable)]

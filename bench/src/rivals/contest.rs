@@ -27,16 +27,16 @@ pub(crate) struct Args {
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Seconds of each paced load
-    #[arg(long, default_value_t = 0.5)]
+    #[arg(long, default_value_t = 0.35)]
     paced_seconds: f64,
     /// Seconds of the flood
-    #[arg(long, default_value_t = 1.0)]
+    #[arg(long, default_value_t = 0.7)]
     flood_seconds: f64,
-    /// Paced loads are multiples of this, in million packets per second
+    /// The first paced load, in million packets per second
     #[arg(long, default_value_t = 0.1)]
-    step: f64,
+    rate_first: f64,
     /// The largest paced load, in million packets per second
-    #[arg(long, default_value_t = 1.5)]
+    #[arg(long, default_value_t = 3.2)]
     rate_max: f64,
     /// Sender of paced loads
     #[arg(long, value_enum, default_value_t = Kind::Live)]
@@ -112,7 +112,7 @@ fn plan(args: &Args) -> Plan {
         forwarder_cpu: FORWARDER_CPU,
         paced_seconds: args.paced_seconds,
         flood_seconds: args.flood_seconds,
-        step_pps: args.step * 1e6,
+        rate_first_pps: args.rate_first * 1e6,
         rate_max_pps: args.rate_max * 1e6,
     }
 }

@@ -30,9 +30,9 @@ pub(crate) struct Plan {
     pub(crate) paced_seconds: f64,
     /// Length of the flood.
     pub(crate) flood_seconds: f64,
-    /// Paced loads: multiples of this many packets per second ...
-    pub(crate) step_pps: f64,
-    /// ... up to this many.
+    /// The first paced load; each next one is twice as large ...
+    pub(crate) rate_first_pps: f64,
+    /// ... up to this many packets per second.
     pub(crate) rate_max_pps: f64,
 }
 
@@ -67,7 +67,20 @@ impl Turn {
     /// The largest paced load that was carried.
     pub(crate) fn best(&self) -> Option<&Point> {
         let carried = self.paced.iter().filter(|p| p.is_carried());
-        carried.max_by(|a, b| a.delivered_pps.total_cmp(&b.delivered_pps))
+        carried.max_by(|a, b| a.asked_pps.unwrap_or(0.0).total_cmp(&b.asked_pps.unwrap_or(0.0)))
+    }
+
+    /// The paced load of exactly this rate, if it was carried.
+    pub(crate) fn at(&self, rate_pps: f64) -> Option<&Point> {
+        let is_it = |p: &&Point| p.asked_pps == Some(rate_pps) && p.is_carried();
+        self.paced.iter().find(is_it)
+    }
+
+    /// Whether nothing larger than the best load lost packets: the generator is the limit.
+    pub(crate) fn is_generator_bound(&self) -> bool {
+        let best_pps = self.best().and_then(|p| p.asked_pps).unwrap_or(0.0);
+        let larger = self.paced.iter().filter(|p| p.asked_pps.unwrap_or(0.0) > best_pps);
+        larger.into_iter().all(|p| p.loss < LOSS_MAX)
     }
 }
 
@@ -137,32 +150,38 @@ impl Course<'_> {
         Ok(())
     }
 
-    /// Rising loads until two in a row are not carried, then closer between the last that was and
+    /// Doubles the load until one is not carried, then halves the gap between the last that was and
     /// the first that was not.
     fn climb(&self) -> Result<Vec<Point>> {
-        let mut points: Vec<Point> = Vec::new();
-        let (mut low, mut high, mut refused) = (0.0, f64::INFINITY, 0);
-        let mut rate = self.plan.step_pps;
-        while rate <= self.plan.rate_max_pps && refused < 2 {
-            let point = self.point(Rate::Paced(rate))?;
-            points.push(point);
-            if point.is_carried() {
-                (low, high, refused) = (rate, f64::INFINITY, 0);
-            } else {
-                (high, refused) = (f64::min(high, rate), refused + 1);
-            }
-            rate += self.plan.step_pps;
+        let mut points = Vec::new();
+        let (mut low, mut high) = (0.0, f64::INFINITY);
+        let mut rate = self.plan.rate_first_pps;
+        while rate <= self.plan.rate_max_pps && high.is_infinite() {
+            *(if self.is_carried(rate, &mut points)? { &mut low } else { &mut high }) = rate;
+            rate *= 2.0;
         }
-        for _ in 0..CLOSER_STEPS {
-            if !high.is_finite() {
+        for _ in 0..HALVINGS_MAX {
+            if high.is_infinite() || high - low < high * GAP {
                 break;
             }
             let middle = f64::midpoint(low, high);
-            let point = self.point(Rate::Paced(middle))?;
-            points.push(point);
-            *(if point.is_carried() { &mut low } else { &mut high }) = middle;
+            let is_carried = self.is_carried(middle, &mut points)?;
+            *(if is_carried { &mut low } else { &mut high }) = middle;
         }
         Ok(points)
+    }
+
+    /// Whether a load is carried in one of a few tries: what the machine does besides must not be
+    /// taken for the forwarder's limit.
+    fn is_carried(&self, rate: f64, points: &mut Vec<Point>) -> Result<bool> {
+        for _ in 0..TRIES {
+            let point = self.point(Rate::Paced(rate))?;
+            points.push(point);
+            if point.is_carried() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn point(&self, rate: Rate) -> Result<Point> {
@@ -232,8 +251,14 @@ impl Course<'_> {
 /// Gentle enough for every forwarder to make its flows.
 const WARM_UP_PPS: f64 = 100_000.0;
 
-/// Halvings after the climb: with steps of 0.1 Mpps the result is within 0.025.
-const CLOSER_STEPS: usize = 2;
+/// Tries for each load before it counts as not carried.
+const TRIES: usize = 3;
+
+/// The limit is found to within this share of itself ...
+const GAP: f64 = 0.03;
+
+/// ... or after so many halvings.
+const HALVINGS_MAX: usize = 6;
 
 /// The part of a load's time in which CPU time is measured.
 const WATCH_FROM: f64 = 0.2;

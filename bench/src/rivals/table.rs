@@ -16,6 +16,8 @@ pub(crate) struct Row {
     pub(crate) paced_mpps: Option<Spread>,
     /// At that load.
     pub(crate) paced_cpu_seconds_per_million: Option<Spread>,
+    /// At the paced load [`COMMON_PPS`], where the forwarder carries it.
+    pub(crate) common_cpu_seconds_per_million: Option<Spread>,
     /// Delivered of the flood, million packets per second.
     pub(crate) flood_mpps: Option<Spread>,
     /// At the flood.
@@ -37,6 +39,9 @@ pub(crate) struct Ratio {
     /// What we want of the paced ratio, at least.
     pub(crate) aim: Option<f64>,
 }
+
+/// A load that every forwarder should carry, to compare their cost.
+const COMMON_PPS: f64 = 200_000.0;
 
 /// Dividend, divisor, aim at one flow and at many.
 type Pair = (&'static str, &'static str, Option<(f64, f64)>);
@@ -68,10 +73,13 @@ fn row(like: &Turn, turns: &[Turn]) -> Row {
         placement: like.placement,
         paced_mpps: spread(&paced),
         paced_cpu_seconds_per_million: spread(&|t| Some(t.best()?.cpu_seconds_per_million)),
+        common_cpu_seconds_per_million: spread(&|t| {
+            Some(t.at(COMMON_PPS)?.cpu_seconds_per_million)
+        }),
         flood_mpps: spread(&flood),
         flood_cpu_seconds_per_million: spread(&|t| Some(t.flood.cpu_seconds_per_million)),
         flood_offered_mpps: spread(&|t| Some(t.flood.sent_pps / 1e6)),
-        is_generator_bound: turns.iter().filter(same).any(is_generator_bound),
+        is_generator_bound: turns.iter().filter(same).any(Turn::is_generator_bound),
     }
 }
 
@@ -82,10 +90,6 @@ fn paced(turn: &Turn) -> Option<f64> {
 #[expect(clippy::unnecessary_wraps, reason = "the shape of `paced`")]
 fn flood(turn: &Turn) -> Option<f64> {
     Some(turn.flood.delivered_pps / 1e6)
-}
-
-fn is_generator_bound(turn: &Turn) -> bool {
-    turn.paced.iter().any(|point| point.is_generator_bound)
 }
 
 /// The pairs that have turns.
@@ -122,7 +126,7 @@ pub(crate) fn line(turn: &Turn) -> String {
             format!("{mpps:.3} Mpps, {cpu:.2} CPU s/M")
         })
     };
-    let limit = if is_generator_bound(turn) { " (generator-bound)" } else { "" };
+    let limit = if turn.is_generator_bound() { " (generator-bound)" } else { "" };
     format!(
         "round {} {:>6} flows {:<18} paced {}{limit}; flood {} of {:.2}",
         turn.round,
@@ -138,8 +142,8 @@ pub(crate) fn line(turn: &Turn) -> String {
 pub(crate) fn render(rows: &[Row], ratios: &[Ratio]) -> String {
     format!(
         "{}\nPACED: the largest load with less than 0.5 % lost; * the generator was the limit in \
-         some round.\nCPU S/M: CPU seconds of the whole gateway per million delivered \
-         packets.\n\n{}\n",
+         some round.\nCPU-S/M: CPU seconds of the whole gateway per million delivered packets; \
+         AT-0.2: with a load of 0.2 Mpps.\n\n{}\n",
         render_rows(rows),
         render_ratios(ratios),
     )
@@ -152,6 +156,7 @@ fn render_rows(rows: &[Row]) -> String {
         "RECEIVES-ON",
         "PACED-MPPS",
         "CPU-S/M",
+        "AT-0.2",
         "FLOOD-MPPS",
         "CPU-S/M",
         "OFFERED",
@@ -167,6 +172,7 @@ fn render_rows(rows: &[Row]) -> String {
             },
             format!("{}{limit}", text(row.paced_mpps.as_ref())),
             text(row.paced_cpu_seconds_per_million.as_ref()),
+            text(row.common_cpu_seconds_per_million.as_ref()),
             text(row.flood_mpps.as_ref()),
             text(row.flood_cpu_seconds_per_million.as_ref()),
             text(row.flood_offered_mpps.as_ref()),
