@@ -3,6 +3,7 @@
 use super::frame::{FRAME_BYTES, Template};
 use super::{Load, Rate, Sent, pace};
 use anyhow::Result;
+use std::time::{Duration, Instant};
 use tidegate_dataplane::engine::CopyMode;
 use tidegate_dataplane::types::InterfaceSlot;
 use tidegate_dataplane::xdp::socket::{BindRequest, BoundPair};
@@ -37,7 +38,7 @@ pub(super) fn send(load: &Load) -> Result<Sent> {
         mode: Some(CopyMode::Copy),
         ring_size: RING,
     };
-    let mut pair = BoundPair::bind(pool.umem(), &request)?;
+    let mut pair = bind(&pool, &request)?;
     pair.index = PairIndex(0);
     let template = Template::new(&load.route);
     let mut sender = Sender { pool, pair, template, flows: load.flows, next_flow: 0 };
@@ -46,6 +47,19 @@ pub(super) fn send(load: &Load) -> Result<Sent> {
         Rate::Full => FULL_BURST,
     };
     pace::run(load, || Ok(sender.send_burst(burst)))
+}
+
+/// The kernel lets go of the socket before ours some time after it was closed.
+fn bind(pool: &FramePool, request: &BindRequest<'_>) -> Result<BoundPair> {
+    let deadline = Instant::now() + Duration::from_secs(2);
+    loop {
+        match BoundPair::bind(pool.umem(), request) {
+            Err(busy) if busy.errno == libc::EBUSY && Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            other => return Ok(other?),
+        }
+    }
 }
 
 impl Sender {

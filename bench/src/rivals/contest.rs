@@ -94,8 +94,7 @@ fn turns(args: &Args, interrupt: &Interrupt) -> Result<Vec<Turn>> {
     for round in 1..=args.rounds {
         for flows in &args.flows {
             for forwarder in &forwarders {
-                interrupt.check()?;
-                let turn = measure(forwarder.as_ref(), &plan, *flows, round)?;
+                let turn = measure(forwarder.as_ref(), &plan, (*flows, round), interrupt)?;
                 report::progress(&table::line(&turn));
                 turns.push(turn);
             }

@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result, anyhow, ensure};
 use serde::Serialize;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
+use tidegate_control::demo::Interrupt;
 
 /// A paced load that loses less counts as carried.
 pub(crate) const LOSS_MAX: f64 = 0.005;
@@ -94,8 +95,8 @@ impl Point {
 pub(crate) fn measure(
     forwarder: &dyn Forwarder,
     plan: &Plan,
-    flows: u32,
-    round: u32,
+    (flows, round): (u32, u32),
+    interrupt: &Interrupt,
 ) -> Result<Turn> {
     let rig = Rig::build()?;
     let (sender, ready) = channel();
@@ -108,7 +109,7 @@ pub(crate) fn measure(
     };
     std::thread::scope(|scope| {
         let service = scope.spawn(serve);
-        let course = Course { rig: &rig, forwarder, plan, flows };
+        let course = Course { rig: &rig, forwarder, plan, flows, interrupt };
         let measured = course.run(&ready);
         session.end();
         let served = service.join().map_err(|_panic| anyhow!("the forwarder panicked"))?;
@@ -124,6 +125,7 @@ struct Course<'a> {
     forwarder: &'a dyn Forwarder,
     plan: &'a Plan,
     flows: u32,
+    interrupt: &'a Interrupt,
 }
 
 impl Course<'_> {
@@ -185,6 +187,7 @@ impl Course<'_> {
     }
 
     fn point(&self, rate: Rate) -> Result<Point> {
+        self.interrupt.check()?;
         let load = match rate {
             Rate::Paced(_) => self.load(rate, self.plan.paced_seconds),
             Rate::Full => self.load(rate, self.plan.flood_seconds),
