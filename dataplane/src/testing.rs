@@ -26,6 +26,10 @@ use core::net::SocketAddr;
 use etherparse::{PacketBuilder, PacketBuilderStep, ip_number};
 use std::sync::Arc;
 
+/// A fixed hash key.
+const HASH_WORDS: [u64; 4] =
+    [0x9e37_79b9_7f4a_7c15, 0xbf58_476d_1ce4_e5b9, 0x94d0_49bb_1331_11eb, 0xd6e8_feb8_6659_fd93];
+
 /// The client's link address.
 pub const CLIENT_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 /// The gateway's link address towards clients.
@@ -204,7 +208,7 @@ impl Fixture {
         let config = FlowTableConfig {
             worker: WorkerId(worker),
             flows_max: self.flows_max,
-            hash_key: HashKey::new(1, 2),
+            hash_key: HashKey::new(HASH_WORDS),
             timeouts: FlowTimeouts::default(),
             source_ports: PortRange::new_checked(15_000, 29_999).unwrap(),
             seed: 42,

@@ -218,7 +218,7 @@ impl Shared {
         let [a, b, c, d, e, ..] = secret()?.to_ne_bytes();
         let magic = secret()?.to_ne_bytes();
         Ok(Self {
-            hash_key: HashKey::new(secret()?, secret()?),
+            hash_key: HashKey::new([secret()?, secret()?, secret()?, secret()?]),
             // Locally administered, unicast.
             road_mac: MacAddress([2, a, b, c, d, e]),
             road_magic: u32::from_ne_bytes([magic[0], magic[1], magic[2], magic[3]]),

@@ -12,15 +12,23 @@ use zerocopy::FromBytes;
 /// The headers of a frame, or what becomes of a frame without them.
 #[inline]
 pub(super) fn parse(frame: &[u8]) -> Result<Headers, Verdict> {
+    let mut headers = Headers::NONE;
+    parse_into(&mut headers, frame)?;
+    Ok(headers)
+}
+
+/// As [`parse`], in place: a burst's headers are not moved. They are to be used only on `Ok`.
+#[inline]
+pub(super) fn parse_into(headers: &mut Headers, frame: &[u8]) -> Result<(), Verdict> {
     let (ethernet, packet) = prefix::<Ethernet>(frame, DropReason::PktTooSmall)?;
     match ethernet.ethertype.get() {
-        ETHERTYPE_IPV4 => parse_ipv4(packet),
+        ETHERTYPE_IPV4 => parse_ipv4(headers, packet),
         _ => Err(Verdict::Pass(PassReason::NotIp)),
     }
 }
 
-#[inline]
-fn parse_ipv4(packet: &[u8]) -> Result<Headers, Verdict> {
+#[inline(always)]
+fn parse_ipv4(headers: &mut Headers, packet: &[u8]) -> Result<(), Verdict> {
     let (ip, _) = prefix::<Ipv4>(packet, DropReason::PktTooSmall)?;
     let (header_bytes, total) = (ip.header_bytes(), usize::from(ip.total_length.get()));
     if ip.version() != 4 || header_bytes < IPV4_BYTES_MIN || total < header_bytes {
@@ -35,29 +43,31 @@ fn parse_ipv4(packet: &[u8]) -> Result<Headers, Verdict> {
     if !is_host_address(ip.source) {
         return Err(Verdict::Drop(DropReason::InvalidSourceIp));
     }
-    let ends = (IpAddress::v4(ip.source), IpAddress::v4(ip.destination));
-    let (key, tcp_flags) = parse_l4(ip.protocol, ends, l4)?;
+    let l4_header = parse_l4(ip.protocol, l4)?;
+    headers.key = FlowKey::new(
+        l4_header.protocol,
+        (IpAddress::v4(ip.source), L4Port::from_bytes(l4_header.source)),
+        (IpAddress::v4(ip.destination), L4Port::from_bytes(l4_header.destination)),
+    );
     let short = |n: usize| u16::try_from(n).unwrap_or(u16::MAX);
-    Ok(Headers {
-        key,
-        l4_offset: short(ETHERNET_BYTES + header_bytes),
-        l4_bytes: short(l4.len()),
-        ip_bytes: ip.total_length.get(),
-        ttl: ip.ttl,
-        tcp_flags,
-    })
+    headers.l4_offset = short(ETHERNET_BYTES + header_bytes);
+    headers.l4_bytes = short(l4.len());
+    headers.ip_bytes = ip.total_length.get();
+    headers.ttl = ip.ttl;
+    headers.tcp_flags = l4_header.tcp_flags;
+    Ok(())
 }
 
-#[inline]
-fn parse_l4(
-    protocol: u8,
-    (src, dst): (IpAddress, IpAddress),
-    l4: &[u8],
-) -> Result<(FlowKey, u8), Verdict> {
-    let key = |protocol, source, destination| {
-        let (source, destination) = (L4Port::from_bytes(source), L4Port::from_bytes(destination));
-        FlowKey::new(protocol, (src, source), (dst, destination))
-    };
+/// What both transports have, and TCP's control bits.
+struct L4Header {
+    protocol: Protocol,
+    source: [u8; 2],
+    destination: [u8; 2],
+    tcp_flags: u8,
+}
+
+#[inline(always)]
+fn parse_l4(protocol: u8, l4: &[u8]) -> Result<L4Header, Verdict> {
     match protocol {
         6 => {
             let (tcp, _) = prefix::<Tcp>(l4, DropReason::HdrTrunc)?;
@@ -65,7 +75,8 @@ fn parse_l4(
             if header_bytes < TCP_BYTES_MIN || header_bytes > l4.len() {
                 return Err(Verdict::Drop(DropReason::HdrTrunc));
             }
-            Ok((key(Protocol::Tcp, tcp.source, tcp.destination), tcp.flags))
+            let (source, destination) = (tcp.source, tcp.destination);
+            Ok(L4Header { protocol: Protocol::Tcp, source, destination, tcp_flags: tcp.flags })
         }
         17 => {
             let (udp, _) = prefix::<Udp>(l4, DropReason::HdrTrunc)?;
@@ -73,14 +84,15 @@ fn parse_l4(
             if length < UDP_BYTES || length > l4.len() {
                 return Err(Verdict::Drop(DropReason::HdrTrunc));
             }
-            Ok((key(Protocol::Udp, udp.source, udp.destination), 0))
+            let (source, destination) = (udp.source, udp.destination);
+            Ok(L4Header { protocol: Protocol::Udp, source, destination, tcp_flags: 0 })
         }
         _ => Err(Verdict::Pass(PassReason::NoService)),
     }
 }
 
 /// The header at the start, and the rest.
-#[inline]
+#[inline(always)]
 fn prefix<T>(bytes: &[u8], reason: DropReason) -> Result<(&T, &[u8]), Verdict>
 where
     T: FromBytes + zerocopy::KnownLayout + zerocopy::Immutable + zerocopy::Unaligned,

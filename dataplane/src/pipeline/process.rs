@@ -42,10 +42,10 @@ impl Pipeline {
 
     #[inline]
     fn parse(&mut self, packet: &mut Packet<'_>) {
-        match parse::parse(packet.bytes()) {
-            Ok(headers) => {
-                packet.hash = self.flows.hash(&headers.key);
-                packet.headers = headers;
+        let frame = packet.buffer.get(..packet.len).unwrap_or_default();
+        match parse::parse_into(&mut packet.headers, frame) {
+            Ok(()) => {
+                packet.hash = self.flows.hash(&packet.headers.key);
                 self.flows.prefetch_bucket(packet.hash);
             }
             Err(verdict) => packet.verdict = verdict,

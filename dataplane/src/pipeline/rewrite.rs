@@ -35,14 +35,14 @@ pub(super) fn rewrite(
             (checksum::negated(entry.address_difference), checksum::negated(entry.port_difference))
         }
     };
-    let headers = packet.headers;
-    let frame = packet.bytes_mut();
+    let headers = &packet.headers;
+    let frame = packet.buffer.get_mut(..packet.len).unwrap_or_default();
     rewrite_ethernet(frame, link);
     rewrite_ipv4(frame, &outgoing, addresses);
-    rewrite_l4(frame, &headers, &outgoing, (addresses, ports));
+    rewrite_l4(frame, headers, &outgoing, (addresses, ports));
 }
 
-#[inline]
+#[inline(always)]
 fn rewrite_ethernet(frame: &mut [u8], link: &Link) {
     let Some(header) = frame.first_chunk_mut::<12>() else { return };
     header[..6].copy_from_slice(&link.destination.0);
@@ -50,7 +50,7 @@ fn rewrite_ethernet(frame: &mut [u8], link: &Link) {
 }
 
 /// Addresses, TTL and header checksum. The parser has seen the whole header.
-#[inline]
+#[inline(always)]
 fn rewrite_ipv4(frame: &mut [u8], outgoing: &TranslationV4, addresses: u16) {
     let header = frame.get_mut(ETHERNET_BYTES..).and_then(|ip| ip.first_chunk_mut::<20>());
     let Some(header) = header else { return };
@@ -94,7 +94,7 @@ const fn checksum_offset(protocol: Protocol) -> usize {
 }
 
 /// Ports and checksum.
-#[inline]
+#[inline(always)]
 fn rewrite_l4(
     frame: &mut [u8],
     headers: &Headers,
@@ -132,7 +132,7 @@ fn rewrite_l4(
 /// A packet that a local stack left to the hardware to finish (CHECKSUM_PARTIAL, T9): its field
 /// holds the sum of the pseudo-header alone. A finished checksum looks like that once in 65,536
 /// times; then the full sum below is right as well.
-#[inline]
+#[inline(always)]
 fn is_partial(headers: &Headers, stored: [u8; 2]) -> bool {
     let pseudo = checksum::pseudo_header(&headers.key, usize::from(headers.l4_bytes));
     pseudo.fold() == u16::from_ne_bytes(stored)
