@@ -83,8 +83,12 @@ impl Bed {
     fn new(flows: u32) -> Self {
         // Policy Local: a million flows do not fit into 15,000 source ports towards ten backends.
         // The packet path of an established flow is the same.
-        let fixture =
-            Fixture { backends: 100, masquerade: false, flows_max: flows.max(1024), maglev: true };
+        let fixture = Fixture {
+            backends: 100,
+            masquerade: false,
+            flows_max: flows.max(1024),
+            ..Fixture::default()
+        };
         Self {
             pipeline: fixture.pipeline(0, None),
             snapshot: fixture.snapshot(),

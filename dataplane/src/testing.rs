@@ -8,6 +8,7 @@
     reason = "test support"
 )]
 
+use crate::affinity::AffinityTable;
 use crate::engine::FlowTimeouts;
 use crate::flow_table::{FlowTable, FlowTableConfig, HashKey, OwnerDirectory};
 use crate::pipeline::{Packet, Pipeline};
@@ -23,6 +24,7 @@ use crate::types::{
 };
 use crate::verdict::Verdict;
 use core::net::SocketAddr;
+use core::time::Duration;
 use etherparse::{PacketBuilder, PacketBuilderStep, ip_number};
 use std::sync::Arc;
 
@@ -131,11 +133,19 @@ pub struct Fixture {
     pub maglev: bool,
     /// Flows of the table.
     pub flows_max: u32,
+    /// ClientIP affinity of the services.
+    pub affinity_timeout: Option<Duration>,
 }
 
 impl Default for Fixture {
     fn default() -> Self {
-        Self { backends: 3, masquerade: true, maglev: true, flows_max: 1024 }
+        Self {
+            backends: 3,
+            masquerade: true,
+            maglev: true,
+            flows_max: 1024,
+            affinity_timeout: None,
+        }
     }
 }
 
@@ -199,12 +209,22 @@ impl Fixture {
             port_name: "".into(),
             protocol,
             serving: Arc::new((1..=self.backends).map(|n| end_of(&backend(n))).collect()),
-            affinity_timeout: None,
+            affinity_timeout: self.affinity_timeout,
         }
     }
 
     /// A packet path with an empty table, alone or with a directory that others share.
     pub fn pipeline(&self, worker: u8, directory: Option<Arc<OwnerDirectory>>) -> Pipeline {
+        self.pipeline_sharing(worker, directory, Arc::new(AffinityTable::with_capacity(1024)))
+    }
+
+    /// A packet path that shares its memory of clients with others.
+    pub fn pipeline_sharing(
+        &self,
+        worker: u8,
+        directory: Option<Arc<OwnerDirectory>>,
+        affinity: Arc<AffinityTable>,
+    ) -> Pipeline {
         let config = FlowTableConfig {
             worker: WorkerId(worker),
             flows_max: self.flows_max,
@@ -214,7 +234,7 @@ impl Fixture {
             seed: 42,
         };
         let counters = Arc::new(WorkerCounters::default());
-        Pipeline::new(FlowTable::new(config, counters, directory))
+        Pipeline::new(FlowTable::new(config, counters, directory), affinity)
     }
 }
 

@@ -102,9 +102,6 @@ fn unused(decision: &Decision, endpoint: &Endpoint) -> Option<String> {
 
 fn warnings(plan: &PortPlan<'_>, decision: &Decision) -> Vec<String> {
     let mut warnings = plan.service.unsupported.clone();
-    if plan.service.affinity_timeout.is_some() {
-        warnings.push("sessionAffinity ClientIP: balanced per flow instead".to_owned());
-    }
     if plan.service.families.contains(&Family::V6) {
         warnings.push("IPv6 is left to the kernel in this release".to_owned());
     }

@@ -1,5 +1,6 @@
 //! Making the packet path, and ending it.
 
+use crate::affinity::{AFFINITY_CLIENTS_MAX, AffinityTable};
 use crate::engine::attach::AttachedInterface;
 use crate::engine::worker_handle::{COMMANDS_MAX, Kept, WorkerHandle, frames_of};
 use crate::engine::{
@@ -50,6 +51,7 @@ struct Shared {
     road_mac: MacAddress,
     road_magic: u32,
     directory: Option<Arc<OwnerDirectory>>,
+    affinity: Arc<AffinityTable>,
     sleepers: Vec<(Sleeper, SleepBackend)>,
     hand_offs: Vec<HandOff>,
 }
@@ -132,7 +134,7 @@ impl Engine {
         );
         let parts = WorkerParts {
             config: self.worker_config(id, shared),
-            pipeline: Pipeline::new(table),
+            pipeline: Pipeline::new(table, Arc::clone(&shared.affinity)),
             pools,
             flow_map: self.steering.flows.clone(),
             heartbeats: self.steering.heartbeats.clone(),
@@ -224,6 +226,7 @@ impl Shared {
             road_magic: u32::from_ne_bytes([magic[0], magic[1], magic[2], magic[3]]),
             directory: (count > 1)
                 .then(|| Arc::new(OwnerDirectory::with_capacity(config.flows_max))),
+            affinity: Arc::new(AffinityTable::with_capacity(AFFINITY_CLIENTS_MAX)),
             hand_offs: HandOff::for_all(&bells),
             sleepers,
         })

@@ -1,20 +1,23 @@
 //! Packets without a flow: whose they are, and which backend a new flow gets.
 
+use crate::affinity::AffinityTable;
 use crate::flow_table::{Direction, FlowState, FlowTable, NewFlow, SnatRequest};
 use crate::packet::headers::tcp_flags;
 use crate::pipeline::flow::{forward, last_hop, low_half};
 use crate::pipeline::packet::Packet;
+use crate::pipeline::sticky::Sticky;
 use crate::snapshot::{
-    Backend, BackendSet, Front, FrontKey, FrontState, NextHopState, Selection, Snapshot,
+    Backend, BackendSet, Front, FrontKey, FrontState, NextHopState, Selection, ServicePort,
+    Snapshot,
 };
-use crate::types::{FlowKey, Protocol, Time};
+use crate::types::{FlowKey, IpAddress, L4Port, Protocol, Time};
 use crate::verdict::{DropReason, PassReason, Verdict};
 use xxhash_rust::xxh3::xxh3_64;
 use zerocopy::IntoBytes;
 
 /// Decides a packet that has no flow here.
 pub(super) fn new_flow(
-    flows: &mut FlowTable,
+    (flows, affinity): (&mut FlowTable, &AffinityTable),
     packet: &mut Packet<'_>,
     snapshot: &Snapshot,
     now: Time,
@@ -33,9 +36,13 @@ pub(super) fn new_flow(
     packet.service = front.service.id;
     match front.meets(key.src, &snapshot.pod_networks) {
         Selection::Forward { backends, masquerade } => {
-            let chosen = pick(flows, backends, key);
+            let sticky = Sticky::new(affinity, flows, &front.service, key, now);
+            let chosen = pick(flows, backends, (&front.service, key), sticky.as_ref());
             match begin(flows, packet, front, (chosen, *masquerade), snapshot, now) {
                 Ok(flow) => {
+                    if let (Some(sticky), Some(backend)) = (sticky, chosen) {
+                        sticky.remember(backend);
+                    }
                     packet.new_flow = Some(flow);
                     forward(flows, (flow, Direction::Forward), packet, snapshot, now)
                 }
@@ -72,20 +79,38 @@ fn refused(front: &Front, packet: &Packet<'_>) -> Option<PassReason> {
     (front.state == FrontState::Draining).then_some(PassReason::DrainingFront)
 }
 
-/// Hash of what identifies a client's flow on every node alike: not keyed, and without the front's
-/// address, which differs between nodes for a node port.
-pub(super) fn tuple_hash(key: &FlowKey) -> u64 {
+/// Hash of what a backend is chosen by: the client's tuple on every node alike, so not keyed, and
+/// without the front's address, which differs between nodes for a node port. With affinity the
+/// source port is left out, so that a client without memory gets its backend again (T11).
+pub fn balancing_hash(service: &ServicePort, key: &FlowKey) -> u64 {
+    let source_port = match service.affinity_timeout {
+        Some(_) => L4Port::default(),
+        None => key.src_port,
+    };
     let mut bytes = [0u8; 24];
     bytes[..16].copy_from_slice(key.src.as_bytes());
-    bytes[16..18].copy_from_slice(&key.src_port.bytes());
+    bytes[16..18].copy_from_slice(&source_port.bytes());
     bytes[18..20].copy_from_slice(&key.dst_port.bytes());
     bytes[20] = key.protocol as u8;
     xxh3_64(&bytes)
 }
 
-fn pick<'s>(flows: &mut FlowTable, backends: &'s BackendSet, key: &FlowKey) -> Option<&'s Backend> {
-    let random = flows.random();
-    backends.pick(tuple_hash(key), random)
+/// Whether a new flow leaves with an address of ours: where its front asks for it (`masquerade`),
+/// and always where a pod is its own backend (hairpin, semantics F8): it would not send its answer
+/// to us.
+#[inline]
+pub fn is_masqueraded(masquerade: bool, source: IpAddress, backend: &Backend) -> bool {
+    masquerade || source == backend.address
+}
+
+fn pick<'s>(
+    flows: &mut FlowTable,
+    backends: &'s BackendSet,
+    (service, key): (&ServicePort, &FlowKey),
+    sticky: Option<&Sticky<'_>>,
+) -> Option<&'s Backend> {
+    let known = sticky.and_then(|sticky| sticky.recall(backends));
+    known.or_else(|| backends.pick(balancing_hash(service, key), flows.random()))
 }
 
 /// Begins a flow to the chosen backend, if a packet can get there.
@@ -135,7 +160,7 @@ fn reply_key(
             return Err(DropReason::IpOutnoroutes);
         }
     }
-    if !masquerade {
+    if !is_masqueraded(masquerade, key.src, backend) {
         return Ok(FlowKey::new(key.protocol, destination, (key.src, key.src_port)));
     }
     let address = hop.snat_address.ok_or(DropReason::NoSnatAddress)?;

@@ -10,11 +10,13 @@ mod parse;
 mod process;
 mod reject;
 mod rewrite;
+mod sticky;
 
 #[cfg(test)]
 mod tests;
 
 pub use crate::types::BURST_FRAMES_MAX;
+pub use balance::{balancing_hash, is_masqueraded};
 pub use packet::{Headers, Packet};
 pub use process::Pipeline;
 pub use rewrite::finish_checksum;

@@ -1,24 +1,27 @@
 //! The stages, in order, over a burst.
 
+use crate::affinity::AffinityTable;
 use crate::flow_table::FlowTable;
 use crate::pipeline::packet::Packet;
 use crate::pipeline::{balance, flow, parse, reject};
 use crate::snapshot::Snapshot;
 use crate::types::Time;
 use crate::verdict::Verdict;
+use std::sync::Arc;
 
 /// The packet path of one worker: its state and its one entry point.
 #[derive(Debug)]
 pub struct Pipeline {
     /// The live flows.
     pub flows: FlowTable,
+    affinity: Arc<AffinityTable>,
     rejects: reject::Limiter,
 }
 
 impl Pipeline {
-    /// A packet path over this table.
-    pub fn new(flows: FlowTable) -> Self {
-        Self { flows, rejects: reject::Limiter::default() }
+    /// A packet path over this table. `affinity` is shared by all workers.
+    pub fn new(flows: FlowTable, affinity: Arc<AffinityTable>) -> Self {
+        Self { flows, affinity, rejects: reject::Limiter::default() }
     }
 
     /// Decides every packet of a burst. After it, no verdict is `Pending`; bytes have changed where
@@ -57,7 +60,7 @@ impl Pipeline {
         if let Some(verdict) = flow::known(&mut self.flows, packet, snapshot, now) {
             return verdict;
         }
-        match balance::new_flow(&mut self.flows, packet, snapshot, now) {
+        match balance::new_flow((&mut self.flows, &self.affinity), packet, snapshot, now) {
             Verdict::Reject(reason) => self.rejects.answer(packet, reason, now),
             verdict => verdict,
         }

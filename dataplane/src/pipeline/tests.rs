@@ -1,5 +1,7 @@
 //! The packet path as a whole: frames in, frames and verdicts out.
 
+mod rows;
+
 use crate::flow_table::{Direction, FlowState, OwnerDirectory};
 use crate::packet::headers::tcp_flags::{ACK, FIN, RST, SYN};
 use crate::pipeline::{Packet, Pipeline};

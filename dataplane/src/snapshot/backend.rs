@@ -49,6 +49,12 @@ impl BackendSet {
         &self.backends
     }
 
+    /// The backend with this address and port: one look at each, since only new flows of clients
+    /// with affinity ask.
+    pub fn find(&self, address: IpAddress, port: L4Port) -> Option<&Backend> {
+        self.backends.iter().find(|backend| backend.address == address && backend.port == port)
+    }
+
     /// How one is picked.
     pub fn picker(&self) -> &Picker {
         &self.picker
