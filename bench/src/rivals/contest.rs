@@ -26,8 +26,11 @@ pub(crate) struct Args {
     /// Only these forwarders, by their names in the table
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
-    /// Seconds of each paced load
-    #[arg(long, default_value_t = 0.35)]
+    /// Seconds of each paced load that looks for the limit
+    #[arg(long, default_value_t = 0.1)]
+    probe_seconds: f64,
+    /// Seconds of a paced load whose cost is measured
+    #[arg(long, default_value_t = 0.5)]
     paced_seconds: f64,
     /// Seconds of the flood
     #[arg(long, default_value_t = 0.7)]
@@ -109,6 +112,7 @@ fn plan(args: &Args) -> Plan {
         flood: args.flood,
         generator_cpu: GENERATOR_CPU,
         forwarder_cpu: FORWARDER_CPU,
+        probe_seconds: args.probe_seconds,
         paced_seconds: args.paced_seconds,
         flood_seconds: args.flood_seconds,
         rate_first_pps: args.rate_first * 1e6,

@@ -15,6 +15,9 @@ use tidegate_control::demo::Interrupt;
 /// A paced load that loses less counts as carried.
 pub(crate) const LOSS_MAX: f64 = 0.005;
 
+/// A load that every forwarder should carry, to compare their cost.
+const COMMON_PPS: f64 = 200_000.0;
+
 /// A generator that sends less than this share of the rate is the limit itself.
 const KEPT_RATE_MIN: f64 = 0.98;
 
@@ -27,7 +30,9 @@ pub(crate) struct Plan {
     pub(crate) flood: Kind,
     pub(crate) generator_cpu: usize,
     pub(crate) forwarder_cpu: usize,
-    /// Length of one paced load.
+    /// Length of a load that looks for the limit: short, so that few of them meet other work.
+    pub(crate) probe_seconds: f64,
+    /// Length of a paced load that shows the cost.
     pub(crate) paced_seconds: f64,
     /// Length of the flood.
     pub(crate) flood_seconds: f64,
@@ -59,22 +64,19 @@ pub(crate) struct Turn {
     pub(crate) forwarder: &'static str,
     pub(crate) placement: Placement,
     pub(crate) flows: u32,
-    /// In the order in which they were tried.
+    /// The loads that looked for the limit, in the order in which they were tried.
     pub(crate) paced: Vec<Point>,
+    /// The largest load that was carried, once more and longer: its cost.
+    pub(crate) at_best: Option<Point>,
+    /// The load [`COMMON_PPS`]: its cost.
+    pub(crate) at_common: Point,
     pub(crate) flood: Point,
 }
 
 impl Turn {
     /// The largest paced load that was carried.
     pub(crate) fn best(&self) -> Option<&Point> {
-        let carried = self.paced.iter().filter(|p| p.is_carried());
-        carried.max_by(|a, b| a.asked_pps.unwrap_or(0.0).total_cmp(&b.asked_pps.unwrap_or(0.0)))
-    }
-
-    /// The paced load of exactly this rate, if it was carried.
-    pub(crate) fn at(&self, rate_pps: f64) -> Option<&Point> {
-        let is_it = |p: &&Point| p.asked_pps == Some(rate_pps) && p.is_carried();
-        self.paced.iter().find(is_it)
+        best(&self.paced)
     }
 
     /// Whether nothing larger than the best load lost packets: the generator is the limit.
@@ -83,6 +85,11 @@ impl Turn {
         let larger = self.paced.iter().filter(|p| p.asked_pps.unwrap_or(0.0) > best_pps);
         larger.into_iter().all(|p| p.loss < LOSS_MAX)
     }
+}
+
+fn best(points: &[Point]) -> Option<&Point> {
+    let carried = points.iter().filter(|p| p.is_carried());
+    carried.max_by(|a, b| a.asked_pps.unwrap_or(0.0).total_cmp(&b.asked_pps.unwrap_or(0.0)))
 }
 
 impl Point {
@@ -109,14 +116,12 @@ pub(crate) fn measure(
     };
     std::thread::scope(|scope| {
         let service = scope.spawn(serve);
-        let course = Course { rig: &rig, forwarder, plan, flows, interrupt };
+        let course = Course { rig: &rig, forwarder, plan, flows, round, interrupt };
         let measured = course.run(&ready);
         session.end();
         let served = service.join().map_err(|_panic| anyhow!("the forwarder panicked"))?;
         served.map_err(anyhow::Error::from).flatten().context("forward packets")?;
-        let (paced, flood) = measured?;
-        let placement = forwarder.placement();
-        Ok(Turn { round, forwarder: forwarder.name(), placement, flows, paced, flood })
+        measured
     })
 }
 
@@ -125,19 +130,30 @@ struct Course<'a> {
     forwarder: &'a dyn Forwarder,
     plan: &'a Plan,
     flows: u32,
+    round: u32,
     interrupt: &'a Interrupt,
 }
 
 impl Course<'_> {
-    fn run(&self, ready: &Receiver<()>) -> Result<(Vec<Point>, Point)> {
+    fn run(&self, ready: &Receiver<()>) -> Result<Turn> {
         ready.recv_timeout(Duration::from_secs(20)).context("wait for the forwarder")?;
         if self.forwarder.placement() == Placement::Forwarder {
             napi::receive_on(self.rig, self.plan.forwarder_cpu)?;
         }
         self.warm_up()?;
         let paced = self.climb()?;
-        let flood = self.point(Rate::Full)?;
-        Ok((paced, flood))
+        let long = self.plan.paced_seconds;
+        let best_pps = best(&paced).and_then(|point| point.asked_pps);
+        Ok(Turn {
+            round: self.round,
+            forwarder: self.forwarder.name(),
+            placement: self.forwarder.placement(),
+            flows: self.flows,
+            at_best: best_pps.map(|pps| self.point(Rate::Paced(pps), long)).transpose()?,
+            at_common: self.point(Rate::Paced(COMMON_PPS), long)?,
+            flood: self.point(Rate::Full, self.plan.flood_seconds)?,
+            paced,
+        })
     }
 
     /// Every flow is known before anything is measured; and packets do arrive.
@@ -177,7 +193,7 @@ impl Course<'_> {
     /// taken for the forwarder's limit.
     fn is_carried(&self, rate: f64, points: &mut Vec<Point>) -> Result<bool> {
         for _ in 0..TRIES {
-            let point = self.point(Rate::Paced(rate))?;
+            let point = self.point(Rate::Paced(rate), self.plan.probe_seconds)?;
             points.push(point);
             if point.is_carried() {
                 return Ok(true);
@@ -186,12 +202,9 @@ impl Course<'_> {
         Ok(false)
     }
 
-    fn point(&self, rate: Rate) -> Result<Point> {
+    fn point(&self, rate: Rate, seconds: f64) -> Result<Point> {
         self.interrupt.check()?;
-        let load = match rate {
-            Rate::Paced(_) => self.load(rate, self.plan.paced_seconds),
-            Rate::Full => self.load(rate, self.plan.flood_seconds),
-        };
+        let load = self.load(rate, seconds);
         let before = self.rig.delivered()?;
         let (sent, window) = std::thread::scope(|scope| {
             let sending = scope.spawn(|| load.run(self.rig.client_ns()));
@@ -255,7 +268,7 @@ impl Course<'_> {
 const WARM_UP_PPS: f64 = 100_000.0;
 
 /// Tries for each load before it counts as not carried.
-const TRIES: usize = 3;
+const TRIES: usize = 5;
 
 /// The limit is found to within this share of itself ...
 const GAP: f64 = 0.03;

@@ -16,7 +16,7 @@ pub(crate) struct Row {
     pub(crate) paced_mpps: Option<Spread>,
     /// At that load.
     pub(crate) paced_cpu_seconds_per_million: Option<Spread>,
-    /// At the paced load [`COMMON_PPS`], where the forwarder carries it.
+    /// At a paced load of 0.2 Mpps.
     pub(crate) common_cpu_seconds_per_million: Option<Spread>,
     /// Delivered of the flood, million packets per second.
     pub(crate) flood_mpps: Option<Spread>,
@@ -39,9 +39,6 @@ pub(crate) struct Ratio {
     /// What we want of the paced ratio, at least.
     pub(crate) aim: Option<f64>,
 }
-
-/// A load that every forwarder should carry, to compare their cost.
-const COMMON_PPS: f64 = 200_000.0;
 
 /// Dividend, divisor, aim at one flow and at many.
 type Pair = (&'static str, &'static str, Option<(f64, f64)>);
@@ -72,10 +69,8 @@ fn row(like: &Turn, turns: &[Turn]) -> Row {
         forwarder: like.forwarder,
         placement: like.placement,
         paced_mpps: spread(&paced),
-        paced_cpu_seconds_per_million: spread(&|t| Some(t.best()?.cpu_seconds_per_million)),
-        common_cpu_seconds_per_million: spread(&|t| {
-            Some(t.at(COMMON_PPS)?.cpu_seconds_per_million)
-        }),
+        paced_cpu_seconds_per_million: spread(&|t| Some(t.at_best?.cpu_seconds_per_million)),
+        common_cpu_seconds_per_million: spread(&|t| Some(t.at_common.cpu_seconds_per_million)),
         flood_mpps: spread(&flood),
         flood_cpu_seconds_per_million: spread(&|t| Some(t.flood.cpu_seconds_per_million)),
         flood_offered_mpps: spread(&|t| Some(t.flood.sent_pps / 1e6)),
@@ -132,7 +127,7 @@ pub(crate) fn line(turn: &Turn) -> String {
         turn.round,
         turn.flows,
         turn.forwarder,
-        show(turn.best()),
+        show(turn.at_best.as_ref()),
         show(Some(&turn.flood)),
         turn.flood.sent_pps / 1e6,
     )
@@ -210,7 +205,7 @@ mod tests {
 
     fn turn(round: u32, forwarder: &'static str, paced_pps: f64, flood_pps: f64) -> Turn {
         let point = |pps| Point {
-            asked_pps: None,
+            asked_pps: Some(pps),
             sent_pps: pps,
             delivered_pps: pps,
             loss: 0.0,
@@ -223,6 +218,8 @@ mod tests {
             placement: Placement::Sender,
             flows: 1,
             paced: vec![point(paced_pps / 2.0), point(paced_pps)],
+            at_best: Some(point(paced_pps)),
+            at_common: point(paced_pps),
             flood: point(flood_pps),
         }
     }
