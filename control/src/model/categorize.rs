@@ -1,13 +1,14 @@
-//! Which endpoints a new flow may get (semantics C1-C5, D1-D3). Pure.
+//! Which endpoints a new flow may get (semantics C1-C10, D1-D3). Pure.
 
-use super::endpoint::Endpoint;
+use super::endpoint::{Endpoint, Hint};
 
 /// The endpoints of a service port, sorted into what the policies mean.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Categories<'a> {
-    /// For policy Cluster: the ready ones, else the serving and terminating ones (C1).
+    /// For policy Cluster, and for the node's own pods: the ready ones that the hints mean for
+    /// this node (C7, C8), else the serving and terminating ones of the whole cluster (C1).
     pub cluster: Vec<&'a Endpoint>,
-    /// For policy Local: the same among this node's alone (C2, C3).
+    /// For policy Local: the same among this node's alone, whatever the hints (C2, C3, C12).
     pub local: Vec<&'a Endpoint>,
     /// Whether any endpoint of the cluster is usable; if not, new flows are rejected whatever the
     /// policy (D1). A single serving and terminating one elsewhere counts (D3).
@@ -16,7 +17,7 @@ pub struct Categories<'a> {
 
 /// Sorts `endpoints` into what the policies mean.
 pub fn categorize(endpoints: &[Endpoint]) -> Categories<'_> {
-    let cluster = usable(endpoints.iter());
+    let cluster = preferred(usable(endpoints.iter()));
     let local = usable(endpoints.iter().filter(|endpoint| endpoint.is_local));
     Categories { is_any_usable: !cluster.is_empty(), cluster, local }
 }
@@ -28,10 +29,24 @@ fn usable<'a>(endpoints: impl Iterator<Item = &'a Endpoint> + Clone) -> Vec<&'a 
     if ready.is_empty() { endpoints.filter(|e| e.condition.is_fallback()).collect() } else { ready }
 }
 
+/// Those that the hints mean for this node, else for this zone. Hints count only where every ready
+/// endpoint has one and any means us (C7, C8); ones that terminate are never told apart (C1).
+fn preferred(usable: Vec<&Endpoint>) -> Vec<&Endpoint> {
+    let hint_of = [|e: &&Endpoint| e.hints.node, |e: &&Endpoint| e.hints.zone];
+    for hint in hint_of {
+        let is_hinted = usable.iter().all(|e| e.condition.is_ready && hint(e) != Hint::Absent);
+        let is_here = |e: &&&Endpoint| hint(e) == Hint::Here;
+        if is_hinted && usable.iter().any(|e| is_here(&e)) {
+            return usable.iter().filter(is_here).copied().collect();
+        }
+    }
+    usable
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Condition;
+    use crate::model::{Condition, Hints};
     use tidegate_dataplane::types::L4Port;
 
     /// `spec`: R ready, T serving and terminating, D terminating and dead, N not ready; lower case
@@ -49,6 +64,7 @@ mod tests {
                 port: L4Port::new(80),
                 condition: Condition { is_ready, is_serving, is_terminating },
                 is_local: c.is_ascii_uppercase(),
+                hints: Hints::default(),
                 pod: None,
             }
         };

@@ -15,6 +15,38 @@ pub struct Condition {
     pub is_terminating: bool,
 }
 
+/// What a topology hint says to this node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Hint {
+    /// There is none.
+    #[default]
+    Absent,
+    /// It names this node, or this node's zone.
+    Here,
+    /// It names others alone.
+    Elsewhere,
+}
+
+/// An endpoint's topology hints (semantics C7, C8). Its own zone is never asked (B14).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Hints {
+    /// `hints.forNodes`.
+    pub node: Hint,
+    /// `hints.forZones`.
+    pub zone: Hint,
+}
+
+impl Hint {
+    /// What `names` say to the node or zone `own`; `None`: the node's zone is not known.
+    pub fn of(names: &[Arc<str>], own: Option<&str>) -> Self {
+        match names {
+            [] => Self::Absent,
+            _ if names.iter().any(|name| Some(&**name) == own) => Self::Here,
+            _ => Self::Elsewhere,
+        }
+    }
+}
+
 /// An endpoint of one service port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
@@ -26,6 +58,8 @@ pub struct Endpoint {
     pub condition: Condition,
     /// Whether it runs on this node (semantics B8).
     pub is_local: bool,
+    /// Whom it is meant for.
+    pub hints: Hints,
     /// The pod behind it, where known.
     pub pod: Option<Arc<str>>,
 }

@@ -1,6 +1,6 @@
 //! From service port to endpoints: by slices, else by pods, as the endpoint controller would.
 
-use super::endpoint::{Condition, Endpoint};
+use super::endpoint::{Condition, Endpoint, Hint, Hints};
 use super::node::Node;
 use super::pod::Pod;
 use super::service::{Service, ServicePortSpec};
@@ -54,6 +54,7 @@ impl<'a> EndpointIndex<'a> {
 
     fn add_slice(&self, slice: &EndpointSlice, port: &ServicePortSpec, merged: &mut Merged) {
         let matching = |p: &&super::SlicePort| p.name == port.name && p.protocol == port.protocol;
+        let zone = self.own_node.and_then(|node| node.zone.as_deref());
         for slice_port in slice.ports.iter().filter(matching) {
             for endpoint in &slice.endpoints {
                 merged.add(Endpoint {
@@ -61,6 +62,10 @@ impl<'a> EndpointIndex<'a> {
                     port: slice_port.port,
                     condition: endpoint.condition,
                     is_local: endpoint.node.as_deref() == Some(self.node_name),
+                    hints: Hints {
+                        node: Hint::of(&endpoint.for_nodes, Some(self.node_name)),
+                        zone: Hint::of(&endpoint.for_zones, zone),
+                    },
                     pod: endpoint.pod.clone(),
                 });
             }
@@ -76,6 +81,7 @@ impl<'a> EndpointIndex<'a> {
                     port: number,
                     condition: pod.condition(service.publish_not_ready),
                     is_local: self.is_local(pod, *address),
+                    hints: Hints::default(),
                     pod: Some(Arc::clone(&pod.key.name)),
                 });
             }

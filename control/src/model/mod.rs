@@ -13,7 +13,7 @@ mod state;
 mod words;
 
 pub use categorize::{Categories, categorize};
-pub use endpoint::{Condition, Endpoint};
+pub use endpoint::{Condition, Endpoint, Hint, Hints};
 pub use endpoint_index::EndpointIndex;
 pub use error::ObjectError;
 pub use node::{Node, NodeAddressKind};

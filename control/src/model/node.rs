@@ -16,6 +16,8 @@ pub struct Node {
     pub addresses: Vec<(NodeAddressKind, IpAddr)>,
     /// `spec.podCIDRs`.
     pub pod_networks: Vec<IpNet>,
+    /// The label `topology.kubernetes.io/zone`, if not empty (semantics C7).
+    pub zone: Option<Arc<str>>,
 }
 
 /// The kind of a node's address.
@@ -37,8 +39,14 @@ impl TryFrom<&core::Node> for Node {
             name: name.into(),
             addresses: addresses(object)?,
             pod_networks: pod_networks(object)?,
+            zone: zone(object),
         })
     }
+}
+
+fn zone(object: &core::Node) -> Option<Arc<str>> {
+    let zone = object.metadata.labels.as_ref()?.get("topology.kubernetes.io/zone")?;
+    (!zone.is_empty()).then(|| zone.as_str().into())
 }
 
 fn addresses(object: &core::Node) -> Result<Vec<(NodeAddressKind, IpAddr)>, ObjectError> {

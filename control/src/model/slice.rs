@@ -42,6 +42,10 @@ pub struct SliceEndpoint {
     pub condition: Condition,
     /// The node it runs on.
     pub node: Option<Arc<str>>,
+    /// The nodes that it is meant for; empty: no hint.
+    pub for_nodes: Vec<Arc<str>>,
+    /// The zones that it is meant for; empty: no hint.
+    pub for_zones: Vec<Arc<str>>,
     /// The pod behind it.
     pub pod: Option<Arc<str>>,
 }
@@ -71,10 +75,11 @@ impl TryFrom<&discovery::EndpointSlice> for EndpointSlice {
 /// A port without name or number is skipped (semantics B5); an empty name is a name.
 fn slice_port(i: usize, port: &discovery::EndpointPort) -> Result<Option<SlicePort>, ObjectError> {
     let protocol = words::protocol(port.protocol.as_deref(), &format!("ports[{i}].protocol"))?;
-    let (Some(number), Some(protocol)) = (port.port.filter(|n| *n != 0), protocol) else {
+    let number = port.port.filter(|n| *n != 0);
+    let (Some(name), Some(number), Some(protocol)) = (&port.name, number, protocol) else {
         return Ok(None);
     };
-    let name = port.name.as_deref().unwrap_or_default().into();
+    let name = name.as_str().into();
     let number = words::port(number, &format!("ports[{i}].port"))?;
     Ok(Some(SlicePort { name, protocol, port: number }))
 }
@@ -103,8 +108,13 @@ fn endpoints(
 fn slice_endpoint(address: IpAddr, endpoint: &discovery::Endpoint) -> SliceEndpoint {
     let conditions = endpoint.conditions.clone().unwrap_or_default();
     let pod = endpoint.target_ref.as_ref().and_then(|target| target.name.as_deref());
+    let hints = endpoint.hints.as_ref();
+    let nodes = hints.and_then(|hints| hints.for_nodes.as_deref()).unwrap_or_default();
+    let zones = hints.and_then(|hints| hints.for_zones.as_deref()).unwrap_or_default();
     SliceEndpoint {
         address,
+        for_nodes: nodes.iter().map(|node| node.name.as_str().into()).collect(),
+        for_zones: zones.iter().map(|zone| zone.name.as_str().into()).collect(),
         condition: Condition {
             is_ready: conditions.ready != Some(false),
             is_serving: conditions.serving != Some(false),
