@@ -1,7 +1,7 @@
 //! The compiler: keeps the numbers that must stay stable between compilations.
 
 use super::compiled::{Attached, Compiled};
-use super::fronts::{self, SERVED_FAMILIES};
+use super::fronts::{self, Claims, SERVED_FAMILIES};
 use super::ids::Ids;
 use super::interfaces::{self, Slots};
 use super::next_hops::{NextHops, World};
@@ -131,13 +131,18 @@ impl Compiler {
             interfaces: Arc::clone(&self.interfaces),
             ..Snapshot::default()
         };
+        let claims =
+            |plan: &PortPlan<'_>| (plan.id, fronts::fronts(plan.service, plan.port, addresses));
+        let claims: Vec<_> = plans.iter().map(claims).collect();
+        let owners = fronts::owners(&claims);
         let mut reports = Vec::with_capacity(plans.len());
-        for plan in plans {
+        for (plan, (_, keys)) in plans.iter().zip(claims) {
             let decision = plan.decide(&self.next_hops, &mut self.tables, &config.load_balancer);
-            let keys = fronts::fronts(plan.service, plan.port, addresses);
-            let (owned, lost) = self.publish(plan, &decision, keys, &mut next);
+            let is_owned = |(key, _): &(FrontKey, FrontKind)| owners.get(key) == Some(&plan.id);
+            let (owned, lost): (Claims, Claims) = keys.into_iter().partition(is_owned);
+            let owned = self.publish(plan, &decision, owned, &mut next);
             let mut report = report::report(plan, &decision, owned, &self.next_hops);
-            report.warnings.extend(lost.iter().map(|key| {
+            report.warnings.extend(lost.iter().map(|(key, _)| {
                 format!("{}:{}/{} belongs to another Service", key.address, key.port, key.protocol)
             }));
             reports.push(report);
@@ -146,27 +151,24 @@ impl Compiler {
         (next, reports)
     }
 
-    /// Adds the plan's service port and fronts to `next`. Gives the fronts that are its own, and
-    /// those that another Service, earlier by name, has already (semantics E17).
+    /// Adds the plan's service port and its own fronts to `next`. Gives the fronts, each once: an
+    /// address may be VIP and external IP at a time.
     fn publish(
         &self,
         plan: &PortPlan<'_>,
         decision: &Decision,
-        keys: Vec<(FrontKey, FrontKind)>,
+        keys: Claims,
         next: &mut Snapshot,
-    ) -> (Vec<FrontKey>, Vec<FrontKey>) {
+    ) -> Vec<FrontKey> {
         let service = share::service(&self.last, plan.service_port());
         next.services.insert(plan.id, Arc::clone(&service));
         let old = keys.iter().find_map(|(key, _)| self.last.fronts.get(key));
         let outside = share::selection(old.map(|front| &front.outside), decision.outside.clone());
         let pods = share::selection(old.map(|front| &front.pods), decision.pods.clone());
         let ranges = Arc::new(fronts::networks(&plan.service.source_ranges));
-        let (mut owned, mut lost) = (Vec::new(), Vec::new());
+        let mut owned = Vec::new();
         for (key, kind) in keys {
-            if let Some(earlier) = next.fronts.get(&key) {
-                if earlier.service.id != plan.id {
-                    lost.push(key);
-                }
+            if next.fronts.contains_key(&key) {
                 continue;
             }
             let is_guarded = fronts::is_guarded(plan.service, &key, kind);
@@ -182,6 +184,6 @@ impl Compiler {
             next.fronts.insert(key, share::front(&self.last, front));
             owned.push(key);
         }
-        (owned, lost)
+        owned
     }
 }

@@ -4,9 +4,13 @@ use crate::config::{Config, InterfaceConfig, NodePortAddress, networks_allow};
 use crate::model::{ClusterState, Family, Service, ServicePortSpec};
 use crate::netlink::{InterfaceAddress, NetworkState, ROAD_DEVICE, ROAD_PEER};
 use ipnet::IpNet;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use tidegate_dataplane::snapshot::{FrontKey, FrontKind, Networks};
+use tidegate_dataplane::types::ServiceId;
+
+/// What a service port would like to own.
+pub(super) type Claims = Vec<(FrontKey, FrontKind)>;
 
 /// The families that the packet path serves in this release.
 pub(super) const SERVED_FAMILIES: [Family; 1] = [Family::V4];
@@ -35,6 +39,22 @@ pub(super) fn node_addresses(
         }
     }
     chosen
+}
+
+/// Who has each front that is claimed: VIPs and external IPs come before node ports (semantics
+/// E9); of two Services the first by name has it (E17).
+pub(super) fn owners(claims: &[(ServiceId, Claims)]) -> BTreeMap<FrontKey, ServiceId> {
+    let is_node_port = |kind: FrontKind| kind == FrontKind::NodePort;
+    let mut owners = BTreeMap::new();
+    for second_round in [false, true] {
+        for (id, claims) in claims {
+            let now = claims.iter().filter(|(_, kind)| is_node_port(*kind) == second_round);
+            for (key, _) in now {
+                owners.entry(*key).or_insert(*id);
+            }
+        }
+    }
+    owners
 }
 
 /// The packet path's form of a list of networks.
@@ -75,7 +95,7 @@ pub(super) fn fronts(
     service: &Service,
     port: &ServicePortSpec,
     node_addresses: &BTreeSet<IpAddr>,
-) -> Vec<(FrontKey, FrontKind)> {
+) -> Claims {
     let vips = service.load_balancer_addresses.iter();
     let vips = vips.map(|address| (address, port.port, FrontKind::LoadBalancer));
     let external = service.external_addresses.iter();

@@ -87,8 +87,14 @@ fn policy_reason(plan: &PortPlan<'_>, endpoint: &Endpoint) -> Option<String> {
 fn unused(decision: &Decision, endpoint: &Endpoint) -> Option<String> {
     match state(endpoint) {
         BackendState::Ready => {
-            let reason = "another endpoint is an address of this node: left to the kernel";
-            matches!(decision.outside, Selection::Pass(_)).then(|| reason.to_owned())
+            let reason = match &decision.outside {
+                Selection::Pass(_) => {
+                    "another endpoint is an address of this node: left to the kernel"
+                }
+                // An obstacle or the policy were named before.
+                _ => "meant for another node or zone by its topology hints",
+            };
+            Some(reason.to_owned())
         }
         BackendState::Draining => {
             Some("terminating: keeps its flows, takes no new ones".to_owned())
