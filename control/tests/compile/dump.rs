@@ -1,6 +1,7 @@
 //! A compilation as text.
 
 use std::fmt::Write as _;
+use std::net::IpAddr;
 use tidegate_control::compile::Compiled;
 use tidegate_dataplane::snapshot::{BackendSet, Front, NextHopState, Selection, Snapshot};
 
@@ -10,13 +11,34 @@ pub(crate) fn fronts(compiled: &Compiled) -> String {
     fronts.sort_by_key(|front| front.key);
     let mut text = String::new();
     for front in fronts {
-        let Front { key, kind, service, outside, .. } = &**front;
+        let Front { kind, service, outside, .. } = &**front;
         let name = format!("{}/{}:{}", service.namespace, service.name, service.port_name);
-        let place = format!("{}:{}/{}", key.address, key.port, key.protocol);
+        let place = place(front);
         let outside = selection(&compiled.snapshot, outside);
         writeln!(text, "{place} {kind:?} {name} {outside}").unwrap();
     }
     text
+}
+
+/// What a new flow from `source` to `front` (`address:port/protocol`) meets.
+pub(crate) fn met(compiled: &Compiled, source: &str, front: &str) -> String {
+    let source: IpAddr = source.parse().unwrap();
+    let snapshot = &compiled.snapshot;
+    match snapshot.fronts.values().find(|f| place(f) == front) {
+        Some(front) => selection(snapshot, front.meets(source.into(), &snapshot.pod_networks)),
+        None => "no front".to_owned(),
+    }
+}
+
+/// The fronts' places, sorted.
+pub(crate) fn places(compiled: &Compiled) -> String {
+    let mut fronts: Vec<_> = compiled.snapshot.fronts.values().collect();
+    fronts.sort_by_key(|front| front.key);
+    fronts.into_iter().map(|front| place(front)).collect::<Vec<_>>().join(" ")
+}
+
+fn place(front: &Front) -> String {
+    format!("{}:{}/{}", front.key.address, front.key.port, front.key.protocol)
 }
 
 /// Backends with an obstacle, and which.

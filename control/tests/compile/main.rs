@@ -3,6 +3,8 @@
 
 mod dump;
 mod rig;
+mod rows;
+mod rows_sources;
 
 use rig::{ETH1, Rig, VETH_A, mac, slice, textbook, web};
 use std::path::Path;

@@ -152,6 +152,23 @@ pub(crate) fn web(extra: &str) -> String {
     )
 }
 
+/// A LoadBalancer Service with node port 30081 and these ingress points.
+pub(crate) fn vip(name: &str, ingress: &str, extra: &str) -> String {
+    format!(
+        "---\napiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\nspec: {{type: \
+         LoadBalancer, ports: [{{port: 80, nodePort: 30081}}]{extra}}}\nstatus: {{loadBalancer: \
+         {{ingress: {ingress}}}}}\n"
+    )
+}
+
+/// The gateway's Node, with its pods' network, in this zone.
+pub(crate) fn node(zone: &str) -> String {
+    format!(
+        "---\napiVersion: v1\nkind: Node\nmetadata: {{name: gw, labels: \
+         {{topology.kubernetes.io/zone: {zone}}}}}\nspec: {{podCIDRs: [10.244.0.0/24]}}\n"
+    )
+}
+
 /// A slice of `web`; each endpoint is `address node condition`.
 pub(crate) fn slice(name: &str, endpoints: &[&str]) -> String {
     let mut text = format!(

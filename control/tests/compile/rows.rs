@@ -1,0 +1,360 @@
+//! Row by row of `docs/semantics.md`: which Services and endpoints count, and where (A-E).
+
+use crate::dump;
+use crate::rig::{Rig, node, slice, vip, web};
+use tidegate_control::compile::Compiled;
+use tidegate_dataplane::types::L4Port;
+
+const FRONT: &str = "10.0.0.1:30080/TCP";
+const LOCAL: &str = ", externalTrafficPolicy: Local";
+
+fn compile(text: &str) -> Compiled {
+    Rig::attached().compile(text)
+}
+
+/// What a new flow of an outside client meets at [`FRONT`].
+fn met(text: &str) -> String {
+    dump::met(&compile(text), "10.0.0.9", FRONT)
+}
+
+fn ready(addresses: &[&str]) -> String {
+    slice("web-1", addresses)
+}
+
+#[test]
+fn a1_a2_headless_and_external_name_have_no_front() {
+    let served = web("") + &ready(&["10.244.1.7 n1 ready"]);
+    assert_eq!(met(&served), "snat 10.244.1.7:8080");
+    for (from, to) in [
+        ("type: NodePort", "type: NodePort, clusterIP: None"),
+        ("type: NodePort", "type: ExternalName"),
+    ] {
+        assert_eq!(met(&served.replacen(from, to, 1)), "no front", "{to}: not even a reject");
+    }
+}
+
+#[test]
+fn a3_a4_labels_take_fronts_away_and_give_them_back() {
+    let served = web("") + &ready(&["10.244.1.7 n1 ready"]);
+    let mut rig = Rig::attached();
+    for label in ["service-proxy-name", "headless"] {
+        let label = format!("name: web, labels: {{service.kubernetes.io/{label}: ''}}");
+        let labelled = served.replacen("name: web", &label, 1);
+        let met = |rig: &mut Rig, text| dump::met(&rig.compile(text), "10.0.0.9", FRONT);
+        assert_eq!(met(&mut rig, &served), "snat 10.244.1.7:8080");
+        assert_eq!(met(&mut rig, &labelled), "no front", "{label}");
+        assert_eq!(met(&mut rig, &served), "snat 10.244.1.7:8080");
+    }
+}
+
+#[test]
+fn a4_a_headless_slice_is_ignored() {
+    let slice = ready(&["10.244.1.7 n1 ready"]);
+    let headless = slice.replace("labels: {", "labels: {service.kubernetes.io/headless: '', ");
+    assert_eq!(met(&(web("") + &headless)), "reject NO_ENDPOINTS");
+}
+
+#[test]
+fn a5_a_family_without_cluster_ip_has_no_front() {
+    let text = |spec: &str| web(spec) + &ready(&["10.244.1.7 n1 ready"]);
+    assert_eq!(met(&text(", clusterIP: 10.96.0.1")), "snat 10.244.1.7:8080");
+    assert_eq!(met(&text(", clusterIP: 'fd00::1'")), "no front");
+    assert_eq!(met(&text(", clusterIPs: ['fd00::1', 10.96.0.1]")), "snat 10.244.1.7:8080");
+}
+
+#[test]
+fn a6_each_port_has_its_own_front_and_endpoints() {
+    let ports = "[{name: a, port: 80, nodePort: 30080}, {name: b, port: 81, nodePort: 30081}]";
+    let text = web("").replace("[{port: 80, nodePort: 30080}]", ports)
+        + &ready(&["10.244.1.7 n1 ready"])
+            .replace("[{name: \"\", port: 8080}]", "[{name: a, port: 1}, {name: b, port: 2}]");
+    let compiled = compile(&text);
+    assert_eq!(dump::met(&compiled, "10.0.0.9", FRONT), "snat 10.244.1.7:1");
+    assert_eq!(dump::met(&compiled, "10.0.0.9", "10.0.0.1:30081/TCP"), "snat 10.244.1.7:2");
+    assert_ne!(compiled.report[0].id, compiled.report[1].id);
+}
+
+#[test]
+fn a7_old_fronts_go_when_the_new_ones_come() {
+    let mut rig = Rig::attached();
+    let text = web("") + &ready(&["10.244.1.7 n1 ready"]);
+    rig.compile(&text);
+    let moved = rig.dump(&text.replace("30080", "30099"));
+    assert_eq!(moved, "10.0.0.1:30099/TCP NodePort default/web: snat 10.244.1.7:8080\n");
+    assert_eq!(rig.dump(&ready(&["10.244.1.7 n1 ready"])), "", "a slice without Service");
+}
+
+#[test]
+fn a10_leading_zeros_are_decimal_and_empty_strings_nothing() {
+    let text = web(", externalIPs: ['', 198.051.100.009]") + &ready(&["10.244.001.007 n1 ready"]);
+    let compiled = compile(&text);
+    let met = dump::met(&compiled, "10.0.0.9", "198.51.100.9:80/TCP");
+    assert_eq!(met, "snat 10.244.1.7:8080");
+    assert_eq!(compiled.snapshot.fronts.len(), 2);
+}
+
+#[test]
+fn b1_a_slice_belongs_by_label_alone() {
+    let slice = ready(&["10.244.1.7 n1 ready"]);
+    let other = slice.replace("service-name: web", "service-name: ''");
+    assert_eq!(met(&(web("") + &other)), "reject NO_ENDPOINTS");
+}
+
+#[test]
+fn b3_a_local_copy_wins_over_a_better_one_elsewhere() {
+    let twice = |condition: &str| {
+        web(LOCAL)
+            + &slice("web-1", &["10.244.0.5 n1 ready"])
+            + &slice("web-2", &[&format!("10.244.0.5 gw {condition}")])
+    };
+    assert_eq!(met(&twice("ready")), "dnat 10.244.0.5:8080", "listed once");
+    assert_eq!(met(&twice("draining")), "dnat 10.244.0.5:8080", "local, as the fallback");
+    assert_eq!(met(&twice("unready")), "reject NO_ENDPOINTS", "its conditions count");
+}
+
+#[test]
+fn b4_one_address_with_two_ports_is_two_endpoints() {
+    let text = web("")
+        + &slice("web-1", &["10.244.1.7 n1 ready"])
+        + &slice("web-2", &["10.244.1.7 n1 ready"]).replace("8080", "9090");
+    assert_eq!(met(&text), "snat 10.244.1.7:8080 10.244.1.7:9090");
+}
+
+#[test]
+fn b5_ports_match_by_name_and_protocol() {
+    let with = |port: &str| {
+        let slice = ready(&["10.244.1.7 n1 ready"]);
+        met(&(web("") + &slice.replace("{name: \"\", port: 8080}", port)))
+    };
+    assert_eq!(with("{name: '', port: 8080, protocol: TCP}"), "snat 10.244.1.7:8080");
+    for port in [
+        "{name: '', port: 8080, protocol: UDP}",
+        "{name: x, port: 8080}",
+        "{name: ''}",
+        "{name: '', port: 0}",
+        "{port: 8080}",
+    ] {
+        assert_eq!(with(port), "reject NO_ENDPOINTS", "{port}");
+    }
+}
+
+#[test]
+fn b6_fqdn_slices_and_addresses_of_the_wrong_family_do_not_count() {
+    let slice = ready(&["10.244.1.7 n1 ready"]);
+    for (from, to) in [
+        ("addressType: IPv4", "addressType: FQDN"),
+        ("addressType: IPv4", "addressType: IPv6"),
+        ("10.244.1.7", "'2001:db8::7'"),
+    ] {
+        assert_eq!(met(&(web("") + &slice.replace(from, to))), "reject NO_ENDPOINTS", "{to}");
+    }
+    let fqdn = slice.replace("addressType: IPv4", "addressType: FQDN");
+    let host = fqdn.replace("10.244.1.7", "db.example.com");
+    assert_eq!(met(&(web("") + &host)), "reject NO_ENDPOINTS");
+}
+
+#[test]
+fn b7_b8_the_first_address_counts_and_no_node_name_is_not_local() {
+    let slice = ready(&["10.244.0.5 gw ready"]);
+    let two = slice.replace("[10.244.0.5]", "[10.244.0.5, 10.244.0.6]");
+    assert_eq!(met(&(web(LOCAL) + &two)), "dnat 10.244.0.5:8080");
+    let nowhere = slice.replace("nodeName: gw, ", "");
+    assert_eq!(met(&(web(LOCAL) + &nowhere)), "drop NO_LOCAL_ENDPOINTS");
+}
+
+#[test]
+fn b9_absent_conditions_are_ready_serving_and_not_terminating() {
+    let with = |conditions: &str| {
+        let slice = ready(&["10.244.1.7 n1 ready"]);
+        met(&(web("") + &slice.replace("ready: true", conditions)))
+    };
+    for conditions in ["", "ready: null", "terminating: null", "serving: false"] {
+        assert_eq!(with(conditions), "snat 10.244.1.7:8080", "{conditions}");
+    }
+    assert_eq!(with("ready: false, terminating: true"), "snat 10.244.1.7:8080", "still serving");
+    assert_eq!(with("ready: false"), "reject NO_ENDPOINTS", "not terminating");
+}
+
+#[test]
+fn b10_serving_alone_is_not_usable() {
+    let conditions = "ready: false, serving: true, terminating: false";
+    let slice = ready(&["10.244.1.7 n1 ready"]).replace("ready: true", conditions);
+    assert_eq!(met(&(web("") + &slice)), "reject NO_ENDPOINTS");
+}
+
+#[test]
+fn b11_ready_counts_whatever_else_is_said() {
+    let conditions = "ready: true, serving: false, terminating: true";
+    let slice = ready(&["10.244.1.7 n1 ready"]).replace("ready: true", conditions);
+    assert_eq!(met(&(web("") + &slice)), "snat 10.244.1.7:8080");
+}
+
+/// A slice of three endpoints, on gw, n1 and n2, the last with this condition; each with its hints.
+fn hinted(hints: [&str; 3], last: &str) -> String {
+    let last = format!("10.244.1.8 n2 {last}");
+    let text = ready(&["10.244.0.5 gw ready", "10.244.1.7 n1 ready", &last]);
+    let mut lines: Vec<String> = text.lines().map(ToOwned::to_owned).collect();
+    let count = lines.len();
+    for (line, hints) in lines[count - 3..].iter_mut().zip(hints) {
+        *line = line.replace("}}", &format!("}}, hints: {{{hints}}}}}"));
+    }
+    lines.join("\n") + "\n"
+}
+
+const ZONE_A: &str = "forZones: [{name: zone-a}]";
+const ZONE_B: &str = "forZones: [{name: zone-b}]";
+const ALL: &str = "snat 10.244.0.5:8080 10.244.1.7:8080 10.244.1.8:8080";
+
+#[test]
+fn c7_hints_keep_flows_in_the_zone() {
+    let both = "forZones: [{name: zone-b}, {name: zone-a}]";
+    let text = web("") + &hinted([ZONE_B, both, ZONE_A], "ready");
+    assert_eq!(met(&(text.clone() + &node("zone-a"))), "snat 10.244.1.7:8080 10.244.1.8:8080");
+    assert_eq!(met(&(text.clone() + &node("zone-c"))), ALL, "no hint names the zone");
+    assert_eq!(met(&(text.clone() + &node("''"))), ALL, "the node's zone is empty");
+    assert_eq!(met(&text), ALL, "the node is not known");
+    let one_without = web("") + &hinted([ZONE_B, "", ZONE_A], "ready");
+    assert_eq!(met(&(one_without + &node("zone-a"))), ALL, "one ready endpoint has no hint");
+}
+
+#[test]
+fn c8_hints_for_nodes_come_before_those_for_zones() {
+    let hint = |node: &str, zone: &str| format!("forNodes: [{{name: {node}}}], {zone}");
+    let (n1, n2) = (hint("n1", ZONE_A), hint("n2", ZONE_B));
+    let text = |first: &str| web("") + &hinted([first, &n1, &n2], "ready") + &node("zone-a");
+    assert_eq!(met(&text(&hint("gw", ZONE_B))), "snat 10.244.0.5:8080");
+    assert_eq!(met(&text(&hint("n1", ZONE_B))), "snat 10.244.1.7:8080", "else the zone");
+    let without = met(&text(ZONE_A));
+    assert_eq!(without, "snat 10.244.0.5:8080 10.244.1.7:8080", "one has no hint for nodes");
+}
+
+#[test]
+fn c9_only_hints_decide() {
+    let wish = ", trafficDistribution: PreferClose";
+    let text = web(wish) + &hinted(["", "", ""], "ready") + &node("zone-a");
+    assert_eq!(met(&text), ALL, "the wish alone does nothing");
+}
+
+#[test]
+fn c10_endpoints_that_are_not_ready_do_not_spoil_the_hints() {
+    for last in ["unready", "draining", "dead"] {
+        let text = web("") + &hinted([ZONE_A, ZONE_B, ""], last) + &node("zone-a");
+        assert_eq!(met(&text), "snat 10.244.0.5:8080", "{last}");
+    }
+}
+
+#[test]
+fn c1_terminating_endpoints_are_never_told_apart_by_hints() {
+    let text = ready(&["10.244.0.5 gw draining", "10.244.1.7 n1 draining"]);
+    let hints = format!("}}, hints: {{{ZONE_A}}}}}");
+    let text = web("") + &text.replacen("}}", &hints, 2).replacen(ZONE_A, ZONE_B, 1);
+    assert_eq!(met(&(text + &node("zone-a"))), "snat 10.244.0.5:8080 10.244.1.7:8080");
+}
+
+#[test]
+fn c11_the_zone_is_followed_live() {
+    let text = web("") + &hinted([ZONE_A, ZONE_B, ZONE_B], "ready");
+    let mut rig = Rig::attached();
+    let mut met = |zone| dump::met(&rig.compile(&(text.clone() + &node(zone))), "10.0.0.9", FRONT);
+    assert_eq!(met("zone-a"), "snat 10.244.0.5:8080");
+    assert_eq!(met("zone-b"), "snat 10.244.1.7:8080 10.244.1.8:8080");
+}
+
+#[test]
+fn c12_policy_local_ignores_hints_and_the_pods_set_obeys_them() {
+    let text = web(LOCAL) + &hinted([ZONE_B, ZONE_A, ZONE_B], "ready") + &node("zone-a");
+    let compiled = compile(&text);
+    assert_eq!(dump::met(&compiled, "10.0.0.9", FRONT), "dnat 10.244.0.5:8080");
+    assert_eq!(dump::met(&compiled, "10.244.0.6", FRONT), "dnat 10.244.1.7:8080");
+    let dump = dump::reasons(&compile(&text.replace(LOCAL, "")));
+    assert!(dump.contains("10.244.0.5:8080 meant for another node or zone"), "{dump}");
+}
+
+#[test]
+fn e1_under_policy_cluster_pods_are_masqueraded_as_everybody_is() {
+    let text = web("") + &ready(&["10.244.1.7 n1 ready"]) + &node("zone-a");
+    assert_eq!(dump::met(&compile(&text), "10.244.0.6", FRONT), "snat 10.244.1.7:8080");
+}
+
+#[test]
+fn e3_e6_under_policy_local_pods_get_the_cluster_set_with_their_own_address() {
+    let text = web(LOCAL) + &ready(&["10.244.0.5 gw ready", "10.244.1.7 n1 ready"]);
+    let compiled = compile(&(text + &node("zone-a")));
+    assert_eq!(dump::met(&compiled, "10.0.0.9", FRONT), "dnat 10.244.0.5:8080");
+    let pod = dump::met(&compiled, "10.244.0.6", FRONT);
+    assert_eq!(pod, "dnat 10.244.0.5:8080 10.244.1.7:8080");
+    let text = web(LOCAL) + &ready(&["10.244.1.7 n1 ready"]) + &node("zone-a");
+    let compiled = compile(&text);
+    assert_eq!(dump::met(&compiled, "10.0.0.9", FRONT), "drop NO_LOCAL_ENDPOINTS");
+    assert_eq!(dump::met(&compiled, "10.244.0.6", FRONT), "dnat 10.244.1.7:8080");
+    let none = compile(&(web(LOCAL) + &node("zone-a")));
+    assert_eq!(dump::met(&none, "10.244.0.6", FRONT), "reject NO_ENDPOINTS", "D1");
+}
+
+#[test]
+fn e5_without_pod_networks_pods_are_outside_clients() {
+    let text = web(LOCAL) + &ready(&["10.244.1.7 n1 ready"]);
+    let unknown = node("zone-a").replace("podCIDRs: [10.244.0.0/24]", "podCIDRs: []");
+    for text in [text.clone(), text + &unknown] {
+        assert_eq!(dump::met(&compile(&text), "10.244.0.6", FRONT), "drop NO_LOCAL_ENDPOINTS");
+    }
+}
+
+#[test]
+fn e9_a_vip_comes_before_a_node_port_of_an_earlier_service() {
+    let text = web("") + &vip("zoo", "[{ip: 10.0.0.1}]", "").replace("port: 80,", "port: 30080,");
+    let compiled = compile(&text);
+    let front = compiled.snapshot.fronts.values().find(|f| f.key.port == L4Port::new(30_080));
+    assert_eq!(&*front.unwrap().service.name, "zoo");
+    assert_eq!(compiled.report[0].warnings, [format!("{FRONT} belongs to another Service")]);
+}
+
+#[test]
+fn e10_one_number_serves_several_protocols_and_sctp_is_told() {
+    let ports = "[{name: t, port: 80, nodePort: 30080}, {name: u, port: 80, nodePort: 30080, \
+                 protocol: UDP}, {name: s, port: 80, nodePort: 30080, protocol: SCTP}]";
+    let text = web("").replace("[{port: 80, nodePort: 30080}]", ports)
+        + &ready(&["10.244.1.7 n1 ready"]).replace("{name: \"\", ", "{name: u, protocol: UDP, ");
+    let compiled = compile(&text);
+    assert_eq!(dump::met(&compiled, "10.0.0.9", FRONT), "reject NO_ENDPOINTS");
+    assert_eq!(dump::met(&compiled, "10.0.0.9", "10.0.0.1:30080/UDP"), "snat 10.244.1.7:8080");
+    assert_eq!(compiled.snapshot.fronts.len(), 2);
+    assert_eq!(compiled.report[0].warnings, ["port 80 is SCTP: not served"]);
+}
+
+#[test]
+fn e11_vips_are_captured_unless_the_balancer_is_a_proxy_or_a_name() {
+    let ingress = "[{ip: 192.0.2.1}, {ip: 192.0.2.2, ipMode: VIP}, {ip: 192.0.2.3, ipMode: \
+                   Proxy}, {hostname: lb.example.com}]";
+    let compiled = compile(&vip("web", ingress, ""));
+    let fronts = dump::places(&compiled);
+    assert_eq!(fronts, "10.0.0.1:30081/TCP 192.0.2.1:80/TCP 192.0.2.2:80/TCP", "NP stays");
+}
+
+#[test]
+fn e13_e19_an_external_address_serves_any_type_under_the_policy() {
+    let type_ = |text: String| {
+        text.replace("type: NodePort", "type: ClusterIP").replace(", nodePort: 30080", "")
+    };
+    let text = type_(web(", externalIPs: [198.51.100.9], externalTrafficPolicy: Local"))
+        + &ready(&["10.244.0.5 gw ready", "10.244.1.7 n1 ready"]);
+    let compiled = compile(&text);
+    assert_eq!(dump::places(&compiled), "198.51.100.9:80/TCP");
+    let met = dump::met(&compiled, "10.0.0.9", "198.51.100.9:80/TCP");
+    assert_eq!(met, "dnat 10.244.0.5:8080");
+}
+
+#[test]
+fn e15_a_balancer_without_node_ports_has_its_vip_alone() {
+    let text = vip("web", "[{ip: 192.0.2.1}]", ", allocateLoadBalancerNodePorts: false");
+    let compiled = compile(&text.replace(", nodePort: 30081", ""));
+    assert_eq!(dump::places(&compiled), "192.0.2.1:80/TCP");
+}
+
+#[test]
+fn e16_services_share_a_vip_on_distinct_ports() {
+    let other = vip("zoo", "[{ip: 192.0.2.1}]", "").replace("30081", "30082");
+    let text = vip("web", "[{ip: 192.0.2.1}]", "") + &other.replace("port: 80,", "port: 81,");
+    let places = dump::places(&compile(&text));
+    assert!(places.ends_with("192.0.2.1:80/TCP 192.0.2.1:81/TCP"), "{places}");
+}
