@@ -28,18 +28,22 @@ impl<T> Drop for Cell<T> {
 pub struct Publisher<T> {
     cell: Arc<Cell<T>>,
     current: Arc<T>,
+    /// What was replaced, held here until no worker can have it: so the last count of an `Arc` is
+    /// always dropped on this side, whichever thread runs the epoch's collector.
+    retired: Vec<Arc<T>>,
 }
 
 impl<T> Publisher<T> {
     /// A publisher of `initial`.
     pub fn new(initial: T) -> Self {
         let current = Arc::new(initial);
-        Self { cell: Arc::new(Cell(Atomic::new(Arc::clone(&current)))), current }
+        let cell = Arc::new(Cell(Atomic::new(Arc::clone(&current))));
+        Self { cell, current, retired: Vec::new() }
     }
 
     /// Makes `next` what every later burst reads.
     pub fn publish(&mut self, next: Arc<T>) {
-        self.current = Arc::clone(&next);
+        self.retired.push(core::mem::replace(&mut self.current, Arc::clone(&next)));
         let guard = epoch::pin();
         // Load-bearing: Release, so that a reader who sees the pointer sees what it points to.
         let old = self.cell.0.swap(Owned::new(next), Ordering::AcqRel, &guard);
@@ -54,8 +58,9 @@ impl<T> Publisher<T> {
     }
 
     /// Destroys what no reader can see any more. To be called a few times per second.
-    pub fn reclaim(&self) {
+    pub fn reclaim(&mut self) {
         epoch::pin().flush();
+        self.retired.retain(|old| Arc::strong_count(old) > 1);
     }
 
     /// An end for one worker; to be turned into a [`Reader`] on the worker's own thread.
@@ -119,7 +124,11 @@ mod tests {
         }
     }
 
-    fn reclaim_until(publisher: &Publisher<Counted>, dropped: &AtomicUsize, count: usize) -> bool {
+    fn reclaim_until(
+        publisher: &mut Publisher<Counted>,
+        dropped: &AtomicUsize,
+        count: usize,
+    ) -> bool {
         let deadline = Instant::now() + Duration::from_secs(10);
         while dropped.load(SeqCst) < count && Instant::now() < deadline {
             publisher.reclaim();
@@ -142,7 +151,7 @@ mod tests {
         assert_eq!((held.0, dropped.load(SeqCst)), (1, 0));
         assert_eq!(reader.read().0, 2);
         reader.rest();
-        assert!(reclaim_until(&publisher, &dropped, 1));
+        assert!(reclaim_until(&mut publisher, &dropped, 1));
         drop((publisher, reader));
         assert_eq!(dropped.load(SeqCst), 2);
     }

@@ -1,6 +1,7 @@
 //! Reading the packet path.
 
 use crate::clock;
+use crate::engine::attach::AttachedInterface;
 use crate::engine::start::STALE_AFTER;
 use crate::engine::{Engine, FlowRecord, QueueStatistics, SteeringCounters};
 use crate::stats::{LatencySet, WorkerCounters};
@@ -26,6 +27,7 @@ impl Engine {
         self.publisher.reclaim();
         // A refusal leaves the front draining; the next tick tries again.
         self.end_drained().ok();
+        self.retire_fronts().ok();
         let age = |worker: WorkerId| {
             let last = self.steering.heartbeats.last(worker);
             Duration::from_nanos(clock::now().0.saturating_sub(last.0))
@@ -34,6 +36,8 @@ impl Engine {
         for (worker, age) in &ages {
             if *age > GIVEN_UP_AFTER {
                 self.give_up(*worker);
+            } else if *age <= STALE_AFTER {
+                self.take_up_again(*worker);
             }
         }
         ages.into_iter().filter(|(_, age)| *age > STALE_AFTER).map(|(worker, _)| worker).collect()
@@ -47,6 +51,27 @@ impl Engine {
                 interface.program = None;
             }
         }
+    }
+
+    /// Attaches again what was given up for a worker that beats again: it hung only for a while, as
+    /// a process that was stopped or starved. A refusal is tried again at the next tick.
+    fn take_up_again(&mut self, worker: WorkerId) {
+        for interface in self.attached.values_mut() {
+            let is_its = interface.queues.iter().any(|q| q.binding.worker == worker);
+            if interface.program.is_none() && is_its {
+                let request = &interface.request;
+                interface.program = self.steering.attach(request.index, request.attach_mode).ok();
+            }
+        }
+    }
+
+    /// The interfaces whose packets all go to the kernel since their worker hangs.
+    pub fn given_up(&self) -> Vec<InterfaceSlot> {
+        let is_given_up =
+            |(slot, i): (&InterfaceSlot, &AttachedInterface)| i.program.is_none().then_some(*slot);
+        let mut slots: Vec<_> = self.attached.iter().filter_map(is_given_up).collect();
+        slots.sort_unstable();
+        slots
     }
 
     /// The workers' counters, by worker.

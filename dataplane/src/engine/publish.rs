@@ -6,11 +6,16 @@
 use crate::engine::{Engine, EngineError};
 use crate::snapshot::{Front, FrontKey, FrontState, Selection, Snapshot, Version};
 use crate::types::{Protocol, ServiceId};
+use core::time::Duration;
 use std::sync::Arc;
+use std::time::Instant;
+
+/// A burst that began with the snapshot before may still begin flows: far longer than any takes.
+const GRACE: Duration = Duration::from_millis(200);
 
 /// What the XDP program holds for a front.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Steered {
+pub(super) enum Steered {
     Active,
     Draining,
 }
@@ -25,9 +30,8 @@ fn steered(front: &Front) -> Option<Steered> {
 }
 
 impl Engine {
-    /// Publishes a snapshot: fronts are added to the XDP map first, then the pointer is stored,
-    /// then removed fronts start to drain. The version in `snapshot` is set by this
-    /// call and returned.
+    /// Publishes a snapshot: fronts are added to the XDP map first, then the pointer is stored, then
+    /// removed fronts start to drain. The version in `snapshot` is set by this call and returned.
     ///
     /// # Errors
     /// The front map is full; the old snapshot stays.
@@ -36,18 +40,25 @@ impl Engine {
         snapshot.version = Version(old.version.0 + 1);
         let version = snapshot.version;
         self.keep_draining(&old, &mut snapshot);
-        self.add_fronts(&old, &snapshot)?;
-        let snapshot = Arc::new(snapshot);
-        self.publisher.publish(Arc::clone(&snapshot));
-        self.retire_fronts(&old, &snapshot)?;
+        self.add_fronts(&snapshot)?;
+        self.publisher.publish(Arc::new(snapshot));
+        self.published_at = Instant::now();
+        // A refusal here leaves a front too many in the map; the next tick tries again.
+        self.retire_fronts().ok();
         Ok(version)
     }
 
-    /// A TCP front that is gone, or left to the kernel now, stays for its live flows.
+    /// A TCP front that is gone, or left to the kernel now, stays for its live flows. One that was
+    /// active until now always does: its last flow may begin while this runs.
     fn keep_draining(&self, old: &Snapshot, new: &mut Snapshot) {
         for (key, front) in sorted(old) {
             let is_left = new.fronts.get(&key).is_none_or(|f| steered(f).is_none());
-            if !is_left || key.protocol != Protocol::Tcp || !self.has_flows(front.service.id) {
+            let may_live = match steered(&front) {
+                Some(Steered::Active) => true,
+                Some(Steered::Draining) => self.has_flows(front.service.id),
+                None => false,
+            };
+            if !is_left || key.protocol != Protocol::Tcp || !may_live {
                 continue;
             }
             let draining = Front { state: FrontState::Draining, ..(*front).clone() };
@@ -60,23 +71,32 @@ impl Engine {
         self.all_counters.iter().any(|counters| counters.service(service).flows.get() > 0)
     }
 
-    fn add_fronts(&self, old: &Snapshot, new: &Snapshot) -> Result<(), EngineError> {
-        let state_before = |key: &FrontKey| old.fronts.get(key).and_then(|f| steered(f));
-        let added = sorted(new).into_iter().filter(|(key, front)| {
-            steered(front) == Some(Steered::Active) && state_before(key) != Some(Steered::Active)
-        });
-        added.into_iter().try_for_each(|(key, _)| self.steering.fronts.insert(&key, false))
+    fn add_fronts(&mut self, new: &Snapshot) -> Result<(), EngineError> {
+        for (key, front) in sorted(new) {
+            let is_new = self.steered.get(&key) != Some(&Steered::Active);
+            if is_new && steered(&front) == Some(Steered::Active) {
+                self.steering.fronts.insert(&key, false)?;
+                self.steered.insert(key, Steered::Active);
+            }
+        }
+        Ok(())
     }
 
-    fn retire_fronts(&self, old: &Snapshot, new: &Snapshot) -> Result<(), EngineError> {
-        for (key, front) in sorted(old) {
-            let (before, after) = (steered(&front), new.fronts.get(&key).and_then(|f| steered(f)));
-            match (before, after) {
-                (Some(_), None) => self.steering.fronts.remove(&key)?,
-                (Some(Steered::Active), Some(Steered::Draining)) => {
-                    self.steering.fronts.insert(&key, true)?;
-                }
-                _ => {}
+    /// Makes the XDP map hold what the published snapshot says and nothing else; also what an
+    /// addition left behind that failed half way.
+    pub(super) fn retire_fronts(&mut self) -> Result<(), EngineError> {
+        let current = Arc::clone(self.publisher.current());
+        let wanted = |key: &FrontKey| current.fronts.get(key).and_then(|front| steered(front));
+        let mut changed: Vec<_> = self.steered.iter().map(|(key, state)| (*key, *state)).collect();
+        changed.retain(|(key, state)| wanted(key) != Some(*state));
+        changed.sort_unstable_by_key(|(key, _)| *key);
+        for (key, _) in changed {
+            if let Some(state) = wanted(&key) {
+                self.steering.fronts.insert(&key, state == Steered::Draining)?;
+                self.steered.insert(key, state);
+            } else {
+                self.steering.fronts.remove(&key)?;
+                self.steered.remove(&key);
             }
         }
         Ok(())
@@ -84,6 +104,9 @@ impl Engine {
 
     /// Ends fronts whose last flow is gone.
     pub(super) fn end_drained(&mut self) -> Result<(), EngineError> {
+        if self.published_at.elapsed() < GRACE {
+            return Ok(());
+        }
         let current = self.publisher.current();
         let is_over = |front: &Front| {
             front.state == FrontState::Draining && !self.has_flows(front.service.id)

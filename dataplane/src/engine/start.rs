@@ -2,6 +2,7 @@
 
 use crate::affinity::{AFFINITY_CLIENTS_MAX, AffinityTable};
 use crate::engine::attach::AttachedInterface;
+use crate::engine::publish::Steered;
 use crate::engine::worker_handle::{COMMANDS_MAX, Kept, WorkerHandle, frames_of};
 use crate::engine::{
     CopyMode, EngineConfig, EngineError, FlowTimeouts, QueueStatistics, WorkerPlacement,
@@ -9,7 +10,7 @@ use crate::engine::{
 use crate::flow_table::{FlowTable, FlowTableConfig, HashKey, OwnerDirectory};
 use crate::pipeline::Pipeline;
 use crate::rcu::Publisher;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{FrontKey, Snapshot};
 use crate::stats::{LatencyRecorder, WorkerCounters};
 use crate::types::{InterfaceSlot, MacAddress, PortRange, WORKERS_MAX, WorkerId};
 use crate::worker::{Command, HandOff, Pools, WorkerConfig, WorkerParts};
@@ -23,6 +24,7 @@ use crossbeam::channel::bounded;
 use crossbeam::queue::ArrayQueue;
 use hashbrown::HashMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// A heartbeat older than this is stale (T2).
 pub(super) const STALE_AFTER: Duration = Duration::from_secs(1);
@@ -40,6 +42,9 @@ pub struct Engine {
     pub(super) free_xsk: Vec<u32>,
     /// What the sockets of detached queues had counted.
     pub(super) retired: HashMap<(InterfaceSlot, u32), QueueStatistics>,
+    /// What the XDP program's front map holds.
+    pub(super) steered: HashMap<FrontKey, Steered>,
+    pub(super) published_at: Instant,
     /// Slots that were ever attached: the XDP program's counters of these are reported.
     pub(super) known_slots: std::collections::BTreeSet<InterfaceSlot>,
     _road: Road,
@@ -81,6 +86,8 @@ impl Engine {
             attached: HashMap::new(),
             free_xsk: (0..crate::xdp::layout::QUEUES_MAX).rev().collect(),
             retired: HashMap::new(),
+            steered: HashMap::new(),
+            published_at: Instant::now(),
             known_slots: std::collections::BTreeSet::new(),
             _road: road,
             config,

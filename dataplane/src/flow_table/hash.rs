@@ -1,4 +1,4 @@
-//! The keyed hash of five-tuples: folded multiplication over whole words, as in wyhash and foldhash.
+//! The keyed hash of five-tuples: folded multiplication over words, as in wyhash and foldhash.
 //!
 //! Keyed, because clients choose their ports and many choose their addresses: without a secret a
 //! flood could fill one bucket. An attacker sees no hash, and a collision needs the key; even then

@@ -43,7 +43,6 @@ pub(super) fn new_flow(
                     if let (Some(sticky), Some(backend)) = (sticky, chosen) {
                         sticky.remember(backend);
                     }
-                    packet.new_flow = Some(flow);
                     forward(flows, (flow, Direction::Forward), packet, snapshot, now)
                 }
                 Err(verdict) => verdict,
@@ -160,10 +159,15 @@ fn reply_key(
             return Err(DropReason::IpOutnoroutes);
         }
     }
-    if !is_masqueraded(masquerade, key.src, backend) {
-        return Ok(FlowKey::new(key.protocol, destination, (key.src, key.src_port)));
+    let masquerade = is_masqueraded(masquerade, key.src, backend);
+    let kept = FlowKey::new(key.protocol, destination, (key.src, key.src_port));
+    if !masquerade && flows.find(&kept, flows.hash(&kept)).is_none() {
+        return Ok(kept);
     }
-    let address = hop.snat_address.ok_or(DropReason::NoSnatAddress)?;
+    // The same client port may dial two fronts of one pod: the second flow keeps the client's
+    // address and gets another port, as conntrack does, or its replies could not be told apart.
+    let address = if masquerade { hop.snat_address } else { Some(key.src) };
+    let address = address.ok_or(DropReason::NoSnatAddress)?;
     let request = SnatRequest { protocol: key.protocol, backend: destination, address };
     flows.find_snat(&request).ok_or(DropReason::SnatPortsExhausted)
 }

@@ -79,6 +79,7 @@ pub(super) fn forward(
         return Verdict::Drop(DropReason::FlowStateInvalid);
     };
     packet.service = entry.service;
+    packet.flow = Some(id);
     if packet.headers.ttl <= 1 {
         return Verdict::Drop(DropReason::TtlExceeded);
     }

@@ -58,8 +58,8 @@ pub struct Packet<'f> {
     pub hint: Option<Reference>,
     /// The decision.
     pub verdict: Verdict,
-    /// The flow that it began.
-    pub new_flow: Option<FlowId>,
+    /// The flow that it was forwarded along.
+    pub flow: Option<FlowId>,
     /// The service port that it concerned; 0 if none.
     pub service: ServiceId,
 }
@@ -77,7 +77,7 @@ impl<'f> Packet<'f> {
             hash: 0,
             hint: None,
             verdict: Verdict::Pending,
-            new_flow: None,
+            flow: None,
             service: ServiceId(0),
         }
     }

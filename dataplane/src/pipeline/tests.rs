@@ -65,6 +65,26 @@ fn policy_local_keeps_the_client() {
     assert_eq!(ends(&out), (FRONT.into(), CLIENT.into()));
 }
 
+/// One client port, two fronts, one pod: the pod's answers must return to the front that was asked.
+#[test]
+fn two_fronts_of_one_pod_do_not_share_a_reply_tuple() {
+    let fixture = Fixture { masquerade: false, backends: 1, ..Fixture::default() };
+    let (mut pipeline, mut snapshot) = rig(&fixture);
+    let other = "10.1.0.253:30080";
+    for front in snapshot.fronts.values().cloned().collect::<Vec<_>>() {
+        let mut key = front.key;
+        key.address = "10.1.0.253".parse::<core::net::IpAddr>().unwrap().into();
+        snapshot.fronts.insert(key, front);
+    }
+    for front in [FRONT, other] {
+        let (seen, backend) =
+            to_backend(&mut pipeline, &snapshot, &udp_frame(CLIENT, front, b"question"));
+        assert!(seen.starts_with("10.1.0.1:"), "the client's address is kept");
+        let (_, out) = send(&mut pipeline, &snapshot, &udp_frame(&backend, &seen, b"answer"), NOW);
+        assert_eq!(ends(&out), (front.into(), CLIENT.into()));
+    }
+}
+
 #[test]
 fn a_partial_checksum_is_finished_and_a_missing_one_stays_missing() {
     let (mut pipeline, snapshot) = rig(&Fixture::default());

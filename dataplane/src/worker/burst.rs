@@ -38,7 +38,7 @@ pub(super) struct Decision {
     pub verdict: Verdict,
     pub len: usize,
     pub service: ServiceId,
-    new_flow: Option<FlowId>,
+    flow: Option<FlowId>,
 }
 
 /// Frames of a burst.
@@ -113,7 +113,7 @@ impl Worker {
             verdict: packet.verdict,
             len: packet.len,
             service: packet.service,
-            new_flow: packet.new_flow,
+            flow: packet.flow,
         };
         packets.into_iter().zip(arrivals).map(decision).collect()
     }
@@ -138,7 +138,7 @@ impl Worker {
 
     #[cold]
     fn refuse(&mut self, flow: FlowId, decisions: &mut [Decision]) {
-        for decision in decisions.iter_mut().filter(|d| d.new_flow == Some(flow)) {
+        for decision in decisions.iter_mut().filter(|d| d.flow == Some(flow)) {
             decision.verdict = Verdict::Drop(DropReason::FlowMapFull);
         }
         self.parts.pipeline.flows.end(flow, FlowEnd::Evicted);

@@ -5,7 +5,9 @@ use crate::engine::{EngineError, FlowRecord};
 use crate::flow_table::{Direction, FlowEntry};
 use crate::snapshot::FrontKey;
 use crate::types::{InterfaceSlot, WorkerId};
+use crate::verdict::DropReason;
 use crate::worker::Worker;
+use crate::worker::burst::Frames;
 use crate::worker::dispatch::Egress;
 use crate::worker::port::Port;
 use crate::xdp::socket::BoundPair;
@@ -126,7 +128,8 @@ impl Worker {
     }
 
     fn remove_pair(&mut self, index: PairIndex) -> Option<Box<BoundPair>> {
-        let port = self.ports.get_mut(usize::from(index.0))?.take()?;
+        let mut port = self.ports.get_mut(usize::from(index.0))?.take()?;
+        self.count_unread(&mut port);
         self.parts.sleeper.unwatch(port.pair.fd());
         for egress in &mut self.egress {
             if *egress == Egress::Own(index) {
@@ -134,6 +137,25 @@ impl Worker {
             }
         }
         Some(Box::new(port.pair))
+    }
+
+    /// What the XDP program sent to a ring that nobody will read any more is lost by name.
+    fn count_unread(&mut self, port: &mut Port) {
+        let (mode, slot) = (port.pair.mode, port.pair.slot);
+        let counters = self.parts.counters.interface(slot);
+        let pool = self.parts.pools.of(mode);
+        loop {
+            let mut frames = Frames::new();
+            port.pair.receive(pool, &mut frames);
+            if frames.is_empty() {
+                return;
+            }
+            let count = frames.len() as u64;
+            counters.received_packets.add(count);
+            counters.received_bytes.add(frames.iter().map(|frame| frame.len() as u64).sum());
+            counters.dropped_packets[DropReason::DevReady as usize].add(count);
+            frames.drain(..).for_each(|frame| pool.put(frame));
+        }
     }
 
     fn reclaim(&mut self, index: PairIndex) {

@@ -106,8 +106,10 @@ impl RingSet {
         if !self.is_armed(index) {
             return;
         }
-        self.push(&opcode::PollRemove::new(index as u64).build().user_data(CANCEL));
         for _ in 0..CANCEL_WAITS_MAX {
+            // Each time anew: a request that is just being woken cannot be cancelled (EALREADY), and
+            // a multishot one goes on afterwards.
+            self.push(&opcode::PollRemove::new(index as u64).build().user_data(CANCEL));
             let result = wait_once(&self.ring, CANCEL_WAIT);
             self.take_completions();
             if !self.is_armed(index) || result.is_err() {

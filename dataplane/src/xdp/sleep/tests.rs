@@ -114,6 +114,24 @@ fn an_unwatched_descriptor_is_free_and_does_not_wake() {
     });
 }
 
+/// As a port that is taken from a busy worker: its wake-up is on the way when it is unwatched.
+#[test]
+fn a_descriptor_that_wakes_at_this_very_moment_is_freed_too() {
+    on_both(|mut sleeper| {
+        for _ in 0..200 {
+            let (reader, mut writer) = pipe().unwrap();
+            sleeper.watch(reader.as_fd()).unwrap();
+            sleeper.sleep(SHORT);
+            writer.write_all(b"x").unwrap();
+            sleeper.unwatch(reader.as_fd());
+            drop(reader);
+            let broken = writer.write_all(b"x").map_err(|error| error.kind());
+            assert_eq!(broken, Err(ErrorKind::BrokenPipe), "somebody still holds the reader");
+            sleeper.sleep(SHORT);
+        }
+    });
+}
+
 #[test]
 fn unwatching_one_descriptor_loses_no_event_of_another() {
     on_both(|mut sleeper| {
