@@ -107,8 +107,8 @@ impl RingSet {
             return;
         }
         for _ in 0..CANCEL_WAITS_MAX {
-            // Each time anew: a request that is just being woken cannot be cancelled (EALREADY), and
-            // a multishot one goes on afterwards.
+            // Each time anew: a request that is just being woken cannot be cancelled (EALREADY),
+            // and a multishot one goes on afterwards.
             self.push(&opcode::PollRemove::new(index as u64).build().user_data(CANCEL));
             let result = wait_once(&self.ring, CANCEL_WAIT);
             self.take_completions();
