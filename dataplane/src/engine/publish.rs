@@ -31,7 +31,8 @@ fn steered(front: &Front) -> Option<Steered> {
 
 impl Engine {
     /// Publishes a snapshot: fronts are added to the XDP map first, then the pointer is stored,
-    /// then removed fronts start to drain. The version in `snapshot` is set by this call and returned.
+    /// then removed fronts start to drain. The version in `snapshot` is set by this call and
+    /// returned.
     ///
     /// # Errors
     /// The front map is full; the old snapshot stays.
