@@ -4,12 +4,14 @@
 use core::fmt;
 use std::process::ExitCode;
 
-/// What the process exits with. 2 (usage) is clap's own.
+/// What the process exits with where something went wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {
     /// Failed.
     Failed = 1,
+    /// The command line makes no sense; what clap finds by itself exits so too.
+    Usage = 2,
     /// The daemon is not reachable, or the host cannot do what was asked.
     Unavailable = 69,
     /// A capability is missing. systemd does not restart on it.

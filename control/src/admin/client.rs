@@ -1,12 +1,13 @@
 //! The client side of the admin socket: one request, one connection.
 
 use core::time::Duration;
-use http_body_util::{BodyExt as _, Empty};
+use http_body_util::{BodyExt as _, Full};
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
-use hyper::header::HOST;
+use hyper::header::{CONTENT_TYPE, HOST};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -67,7 +68,7 @@ impl Client {
     /// # Errors
     /// The daemon is away or could not answer, or its answer has another shape.
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
-        let body = self.request(&Method::GET, path).await?;
+        let body = self.request(&Method::GET, path, Bytes::new()).await?;
         Ok(serde_json::from_slice(&body)?)
     }
 
@@ -76,7 +77,7 @@ impl Client {
     /// # Errors
     /// The daemon is away or could not answer.
     pub async fn get_text(&self, path: &str) -> Result<String, ClientError> {
-        let body = self.request(&Method::GET, path).await?;
+        let body = self.request(&Method::GET, path, Bytes::new()).await?;
         Ok(String::from_utf8_lossy(&body).into_owned())
     }
 
@@ -85,23 +86,47 @@ impl Client {
     /// # Errors
     /// The daemon is away or refused.
     pub async fn post(&self, path: &str) -> Result<(), ClientError> {
-        self.request(&Method::POST, path).await.map(drop)
+        self.request(&Method::POST, path, Bytes::new()).await.map(drop)
     }
 
-    async fn request(&self, method: &Method, path: &str) -> Result<Bytes, ClientError> {
+    /// Asks a question that is more than a path.
+    ///
+    /// # Errors
+    /// The daemon is away or refused, or its answer has another shape.
+    pub async fn ask<Q: Serialize, T: DeserializeOwned>(
+        &self,
+        path: &str,
+        question: &Q,
+    ) -> Result<T, ClientError> {
+        let question = serde_json::to_vec(question)?;
+        let body = self.request(&Method::POST, path, question.into()).await?;
+        Ok(serde_json::from_slice(&body)?)
+    }
+
+    async fn request(
+        &self,
+        method: &Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<Bytes, ClientError> {
         tracing::debug!(%method, path, socket = %self.socket.display(), "asking");
-        let exchange = self.exchange(method, path);
+        let exchange = self.exchange(method, path, body);
         tokio::time::timeout(TIMEOUT, exchange).await.or(Err(ClientError::Timeout))?
     }
 
-    async fn exchange(&self, method: &Method, path: &str) -> Result<Bytes, ClientError> {
+    async fn exchange(
+        &self,
+        method: &Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<Bytes, ClientError> {
         let stream = UnixStream::connect(&self.socket)
             .await
             .map_err(|source| ClientError::Unreachable { socket: self.socket.clone(), source })?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         let connection = tokio::spawn(connection);
         let request = Request::builder().method(method).uri(path).header(HOST, "tidegate");
-        let request = request.body(Empty::<Bytes>::new())?;
+        let request = request.header(CONTENT_TYPE, "application/json").body(Full::new(body))?;
         let response = sender.send_request(request).await?;
         let status = response.status();
         let body = response.into_body().collect().await?.to_bytes();

@@ -5,6 +5,7 @@ use crate::admin::report::{
     BackendReport, DropsReport, FlowReport, InterfaceReport, LatencyReport, List, NeighborReport,
     ServiceReport, StatusReport, WorkerReport,
 };
+use crate::explain::{Explanation, Question};
 use core::time::Duration;
 use tidegate_dataplane::stats::Stage;
 use tokio::sync::{mpsc, oneshot};
@@ -41,6 +42,8 @@ pub enum Query {
     Latency(Answer<LatencyReport>),
     /// `/api/v1/latency.hgrm`: one stage's percentile distribution as text.
     LatencyHgrm(Stage, Answer<String>),
+    /// `POST /api/v1/explain`.
+    Explain(Question, Answer<Explanation>),
     /// `POST /api/v1/latency/reset`.
     ResetLatency(Answer<()>),
 }

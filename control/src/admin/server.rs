@@ -2,6 +2,7 @@
 
 use crate::admin::query::{Answer, Mailbox, Query, QueryError};
 use crate::admin::report::StatusReport;
+use crate::explain::{Explanation, Question};
 use axum::extract::{Query as Parameters, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -115,6 +116,7 @@ pub fn router(mailbox: Mailbox) -> Router {
         .route("/api/v1/latency", get(|s| json(s, Query::Latency)))
         .route("/api/v1/latency.hgrm", get(hgrm))
         .route("/api/v1/latency/reset", post(|s| json(s, Query::ResetLatency)))
+        .route("/api/v1/explain", post(explain))
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .with_state(mailbox)
@@ -166,6 +168,13 @@ async fn hgrm(
     Ok(text.into_response())
 }
 
+async fn explain(
+    State(mailbox): State<Mailbox>,
+    Json(question): Json<Question>,
+) -> Result<Json<Explanation>, QueryError> {
+    mailbox.ask(|answer| Query::Explain(question, answer)).await.map(Json)
+}
+
 async fn livez(State(mailbox): State<Mailbox>) -> Result<Response, QueryError> {
     let workers = mailbox.ask(Query::Workers).await?.items;
     let is_silent = |age_ms: u64| Duration::from_millis(age_ms) > HEARTBEAT_MAX;
@@ -202,6 +211,7 @@ mod tests {
     use crate::admin::query::mailbox;
     use crate::admin::report::{FlowReport, List, ServiceReport};
     use crate::cli::view::fixtures;
+    use crate::explain::{Answer, Outcome};
     use crate::fault::{Exit, Fault};
     use tokio::sync::mpsc::Receiver;
 
@@ -222,11 +232,25 @@ mod tests {
                 }
                 Query::LatencyHgrm(stage, answer) => answer.send(stage.name().to_owned()).is_ok(),
                 Query::ResetLatency(answer) => answer.send(()).is_ok(),
+                Query::Explain(question, answer) => answer.send(explanation(question)).is_ok(),
                 // The others fall: their callers see a control thread that stops.
                 _ => false,
             };
             tracing::trace!(answered);
         }
+    }
+
+    /// One that only repeats the question.
+    fn explanation(question: Question) -> Explanation {
+        let answer = Answer {
+            verdict: Outcome::Pass,
+            reason: "NO_SERVICE".to_owned(),
+            service: None,
+            candidates: vec![question.source.to_string(), question.destination.to_string()],
+            backend: None,
+            masquerade: false,
+        };
+        Explanation { answer, pod: None, steps: vec![], next_step: None, others: vec![] }
     }
 
     /// A served socket in a folder of its own, and a client of it.
@@ -259,6 +283,17 @@ mod tests {
         client.post("/api/v1/latency/reset").await.unwrap();
         let error = client.get_text("/api/v1/latency.hgrm?stage=x").await.unwrap_err();
         assert!(error.to_string().contains("forwarding"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_question_arrives_and_one_that_names_no_packet_is_refused() {
+        let (_folder, client, _) = served().await;
+        let question = Question::from_words("tcp", "10.0.0.1:1", "[::ffff:10.0.0.2]:2").unwrap();
+        let heard: Explanation = client.ask("/api/v1/explain", &question).await.unwrap();
+        assert_eq!(heard.answer.candidates, ["10.0.0.1:1", "10.0.0.2:2"]);
+        let wrong = serde_json::json!({"proto": "icmp", "src": "10.0.0.1:1", "dst": "10.0.0.2:2"});
+        let refused = client.ask::<_, Explanation>("/api/v1/explain", &wrong).await.unwrap_err();
+        assert!(refused.to_string().contains("`icmp` is no protocol"), "{refused}");
     }
 
     #[tokio::test]

@@ -1,7 +1,7 @@
 //! The command line's grammar.
 
 use crate::cli::output::Format;
-use crate::cli::verb::{completion, config, explain_drop, get, latency, run};
+use crate::cli::verb::{completion, config, explain, explain_drop, get, latency, run};
 use crate::demo;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
@@ -61,6 +61,8 @@ pub enum Command {
     Latency(latency::LatencyArgs),
     /// Check the configuration file, show its defaults or its schema
     Config(config::ConfigArgs),
+    /// What a packet would meet, and why: asked of the daemon, or of manifests
+    Explain(explain::ExplainArgs),
     /// What a drop reason means, and what to do next
     ExplainDrop(explain_drop::ExplainDropArgs),
     /// Version of this binary, and of the daemon where one runs
@@ -116,6 +118,9 @@ mod tests {
             "config check /etc/tidegate/config.yaml",
             "run --config /etc/tidegate/config.yaml -q",
             "explain-drop FLOW_TABLE_FULL",
+            "explain tcp 198.51.100.7:41522 203.0.113.10:30080 -o json",
+            "explain --state s --node n --node-ip ::1 UDP [2001:db8::1]:1 [2001:db8::2]:2",
+            "explain --state s --node n --flows -",
         ] {
             let words = format!("tidegate {line}");
             let parsed = Cli::try_parse_from(words.split(' '));

@@ -14,7 +14,7 @@ use tracing::Level;
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     match dispatch(cli) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(fault) => {
             // Nobody reads a closed stderr; the exit code still tells.
             writeln!(io::stderr(), "{fault}").ok();
@@ -23,16 +23,27 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn dispatch(cli: Cli) -> Result<(), Fault> {
+fn dispatch(cli: Cli) -> Result<ExitCode, Fault> {
     let Cli { global, command } = cli;
-    if let Command::Run(args) = command {
-        return verb::run::run(&args, &global);
+    let done = ExitCode::SUCCESS;
+    match command {
+        // The daemon has a log of its own.
+        Command::Run(args) => verb::run::run(&args, &global).map(|()| done),
+        Command::Explain(args) => {
+            log_to_stderr(&global);
+            verb::explain::run(Client::new(&global.socket), args)
+        }
+        command => ask(command, &global).map(|()| done),
     }
-    log_to_stderr(&global);
+}
+
+/// Commands that either do what they say, or fail.
+fn ask(command: Command, global: &Global) -> Result<(), Fault> {
+    log_to_stderr(global);
     let client = Client::new(&global.socket);
     match command {
-        // Handled above: the daemon has a log of its own.
-        Command::Run(_) => Ok(()),
+        // Handled above.
+        Command::Run(_) | Command::Explain(_) => Ok(()),
         Command::Status(args) => block_on(verb::status::run(&client, args.output)),
         Command::Get(args) => block_on(verb::get::run(&client, args, global.quiet)),
         Command::Latency(args) => block_on(verb::latency::run(&client, args)),

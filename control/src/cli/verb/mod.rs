@@ -2,6 +2,7 @@
 
 pub mod completion;
 pub mod config;
+pub mod explain;
 pub mod explain_drop;
 pub mod get;
 pub mod latency;

@@ -1,6 +1,7 @@
 //! Reports as people read them. Pure: a report in, text out.
 
 pub mod drops;
+pub mod explain;
 #[cfg(test)]
 pub(crate) mod fixtures;
 pub mod latency;

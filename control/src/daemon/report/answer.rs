@@ -4,6 +4,7 @@ use crate::admin::query::Query;
 use crate::admin::report::List;
 use crate::daemon::control::Control;
 use crate::daemon::report::{node, packets, services, status::status};
+use crate::explain::{Explainer, Explanation, Question};
 
 /// Answers. A caller that went away meanwhile is no error.
 pub(crate) fn answer(control: &mut Control, query: Query) {
@@ -16,6 +17,7 @@ pub(crate) fn answer(control: &mut Control, query: Query) {
         Query::Workers(to) => to.send(list(node::workers(control))).is_ok(),
         Query::Neighbors(to) => to.send(list(node::neighbors(control))).is_ok(),
         Query::Drops(to) => to.send(packets::drops(control)).is_ok(),
+        Query::Explain(question, to) => to.send(explain(control, &question)).is_ok(),
         Query::Latency(to) => {
             control.collect_latency();
             to.send(control.latency.report()).is_ok()
@@ -33,6 +35,14 @@ pub(crate) fn answer(control: &mut Control, query: Query) {
     if !is_heard {
         tracing::debug!("an admin client went away before its answer");
     }
+}
+
+/// What the published snapshot holds for a packet.
+fn explain(control: &Control, question: &Question) -> Explanation {
+    let (snapshot, network) = (control.engine.snapshot(), control.mirror.state());
+    let source_ports = control.config.load_balancer.source_port_range.0;
+    let compiled = (&*snapshot, control.compiled.report.as_slice());
+    Explainer::new(compiled, &network, source_ports, true).explain(question)
 }
 
 fn list<T>(items: Vec<T>) -> List<T> {

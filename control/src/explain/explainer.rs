@@ -1,0 +1,124 @@
+//! From a question to its answer.
+
+use super::answer::{Answer, Explanation, Outcome};
+use super::path;
+use super::question::Question;
+use super::trial::Trial;
+use crate::compile::ServiceReport;
+use crate::netlink::NetworkState;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tidegate_dataplane::flow_table::{Direction, FlowEntry};
+use tidegate_dataplane::snapshot::{Backend, Picker, Selection, ServicePort, Snapshot};
+use tidegate_dataplane::stats::WorkerCounters;
+use tidegate_dataplane::types::{IpAddress, L4Port, PortRange};
+use tidegate_dataplane::verdict::{PassReason, Verdict};
+
+/// Answers questions about one snapshot.
+#[derive(Debug)]
+pub struct Explainer<'s> {
+    pub(super) snapshot: &'s Snapshot,
+    pub(super) services: &'s [ServiceReport],
+    pub(super) source_ports: PortRange,
+    /// Whether next hops are the kernel's, and not made up.
+    pub(super) is_live: bool,
+    network: &'s NetworkState,
+    counters: Arc<WorkerCounters>,
+}
+
+impl<'s> Explainer<'s> {
+    /// An explainer of `snapshot`, which was compiled with `services` as its report. `network` has
+    /// this node's addresses; `source_ports` are those for masquerading.
+    pub fn new(
+        (snapshot, services): (&'s Snapshot, &'s [ServiceReport]),
+        network: &'s NetworkState,
+        source_ports: PortRange,
+        is_live: bool,
+    ) -> Self {
+        let counters = Arc::default();
+        Self { snapshot, services, source_ports, is_live, network, counters }
+    }
+
+    /// What the packet would meet.
+    pub fn answer(&self, question: &Question) -> Answer {
+        answer_of(&self.trial(question))
+    }
+
+    /// What the packet would meet, and how it comes to that.
+    pub fn explain(&self, question: &Question) -> Explanation {
+        let trial = self.trial(question);
+        path::explanation(self, question, &trial, answer_of(&trial))
+    }
+
+    fn trial(&self, question: &Question) -> Trial<'s> {
+        if self.is_own(question) {
+            return Trial::unseen(PassReason::NoService);
+        }
+        Trial::run(question, self.snapshot, &self.counters, self.source_ports)
+    }
+
+    /// Whether the node itself sends the packet: those pass no XDP hook (T12).
+    pub(super) fn is_own(&self, question: &Question) -> bool {
+        self.network.is_own(question.source.ip())
+    }
+}
+
+fn answer_of(trial: &Trial<'_>) -> Answer {
+    let verdict = outcome(trial.verdict);
+    let candidates = match (verdict, trial.selection) {
+        (Outcome::Forward, Some(Selection::Forward { backends, .. })) => {
+            sorted(backends.backends())
+        }
+        _ => Vec::new(),
+    };
+    Answer {
+        verdict,
+        reason: trial.refusal().map_or(Outcome::Forward.word(), |(name, ..)| name).to_owned(),
+        service: trial.front.map(|front| service_name(&front.service)),
+        candidates,
+        backend: trial.flow.filter(|_| is_settled(trial)).map(|flow| backend_of(&flow)),
+        masquerade: trial.flow.is_some_and(|flow| flow.is_masqueraded()),
+    }
+}
+
+pub(super) fn outcome(verdict: Verdict) -> Outcome {
+    match verdict {
+        Verdict::Forward(_) => Outcome::Forward,
+        Verdict::Reject(_) => Outcome::Reject,
+        Verdict::Pass(_) => Outcome::Pass,
+        Verdict::Drop(_) | Verdict::Pending | Verdict::HandOff(_) => Outcome::Drop,
+    }
+}
+
+/// Whether the backend follows from the packet, and not from chance.
+fn is_settled(trial: &Trial<'_>) -> bool {
+    let selection = trial.selection;
+    matches!(selection, Some(Selection::Forward { backends, .. })
+        if matches!(backends.picker(), Picker::Maglev(_)))
+}
+
+fn sorted(backends: &[Backend]) -> Vec<String> {
+    let mut texts: Vec<_> = backends.iter().map(|b| end((b.address, b.port))).collect();
+    texts.sort();
+    texts
+}
+
+/// The backend of a flow: where its replies come from.
+pub(super) fn backend_of(flow: &FlowEntry) -> String {
+    let reply = flow.key(Direction::Reply);
+    end((reply.src, reply.src_port))
+}
+
+/// `namespace/name:port`, or `namespace/name` where the port has no name.
+pub(super) fn service_name(service: &ServicePort) -> String {
+    let ServicePort { namespace, name, port_name, .. } = service;
+    match &**port_name {
+        "" => format!("{namespace}/{name}"),
+        port => format!("{namespace}/{name}:{port}"),
+    }
+}
+
+/// `10.0.0.1:80`, `[2001:db8::1]:80`.
+pub(super) fn end((address, port): (IpAddress, L4Port)) -> String {
+    SocketAddr::new(address.into(), port.number()).to_string()
+}

@@ -1,0 +1,133 @@
+//! A node that exists in files alone: its cluster is real, its network made up.
+
+use super::explainer::Explainer;
+use crate::compile::{Attached, Compiled, Compiler};
+use crate::config::{Config, InterfaceConfig};
+use crate::model::{ClusterState, Family};
+use crate::netlink::{
+    InterfaceAddress, Link, Neighbour, NeighbourState, NetworkState, Route, RouteKind,
+};
+use ipnet::{Ipv4Net, Ipv6Net};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+use tidegate_dataplane::types::{IfIndex, InterfaceSlot, MacAddress};
+
+/// The one interface, and its name in the configuration.
+const INTERFACE: (IfIndex, &str) = (IfIndex(2), "eth0");
+
+/// Stand behind the interface and route to everywhere. Reserved for documentation (RFC 5737,
+/// RFC 3849): no backend has them.
+const GATEWAYS: [IpAddr; 2] = [
+    IpAddr::V4(Ipv4Addr::new(192, 0, 2, 254)),
+    IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0xfe)),
+];
+
+/// To masquerade with where the node has no address of the family.
+const SOURCES: [IpAddr; 2] = [
+    IpAddr::V4(Ipv4Addr::new(192, 0, 2, 253)),
+    IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0xfd)),
+];
+
+const GATEWAY_MAC: MacAddress = MacAddress([2, 0, 0, 0, 0, 0xfe]);
+
+/// What is known of the node and its cluster.
+#[derive(Debug)]
+pub struct OfflineState {
+    /// The cluster.
+    pub cluster: ClusterState,
+    /// The node's name.
+    pub node: String,
+    /// Addresses of the node beside those of its Node object.
+    pub addresses: Vec<IpAddr>,
+    /// The configuration. Its interfaces are not looked at.
+    pub config: Config,
+}
+
+/// A compiled state that questions can be asked of.
+#[derive(Debug)]
+pub struct Offline {
+    compiled: Compiled,
+    network: NetworkState,
+    config: Config,
+}
+
+impl Offline {
+    /// Compiles `state` for a node from which every backend can be reached.
+    pub fn new(state: OfflineState) -> Self {
+        let OfflineState { cluster, node, addresses, mut config } = state;
+        let known = cluster.nodes.get(&*node);
+        let told = known.into_iter().flat_map(|node| &node.addresses);
+        let mut own: Vec<IpAddr> = told.map(|(_, address)| *address).collect();
+        let more = addresses.into_iter().filter(|address| !own.contains(address));
+        let more: Vec<IpAddr> = more.collect();
+        own.extend(more);
+        config.interfaces = vec![InterfaceConfig::named(INTERFACE.1)];
+        let network = network(&own);
+        let attached: Attached = [(InterfaceSlot(1), INTERFACE.0)].into();
+        let compiled = Compiler::new(&node).compile(&cluster, &network, &attached, &config);
+        Self { compiled, network, config }
+    }
+
+    /// What the operator should know beside the answers.
+    pub fn warnings(&self) -> &[String] {
+        &self.compiled.warnings
+    }
+
+    /// Answers questions.
+    pub fn explainer(&self) -> Explainer<'_> {
+        let compiled = (&self.compiled.snapshot, self.compiled.report.as_slice());
+        let source_ports = self.config.load_balancer.source_port_range.0;
+        Explainer::new(compiled, &self.network, source_ports, false)
+    }
+}
+
+/// A network with one interface that bears `own` addresses, and a way to everywhere.
+fn network(own: &[IpAddr]) -> NetworkState {
+    let (interface, name) = INTERFACE;
+    let link = Link {
+        index: interface,
+        name: name.into(),
+        mac: MacAddress([2, 0, 0, 0, 0, 2]),
+        mtu_bytes: 1500,
+        is_admin_up: true,
+        is_up: true,
+        is_ethernet: true,
+        is_loopback: false,
+        kind: "".into(),
+        master: None,
+        rx_queue_count: 1,
+        peer: None,
+    };
+    let address = |address: &IpAddr| InterfaceAddress {
+        interface,
+        address: *address,
+        prefix_length: if address.is_ipv4() { 32 } else { 128 },
+        is_global: true,
+    };
+    let [v4, v6] = [0, 1].map(|family| default_route(own, family));
+    let known = Neighbour { state: NeighbourState::Known(GATEWAY_MAC), is_managed: true };
+    let mut network = NetworkState {
+        version: 1,
+        links: Arc::new([(interface, link)].into()),
+        addresses: Arc::new(own.iter().map(address).collect()),
+        routes: Arc::default(),
+        neighbours: Arc::new(GATEWAYS.map(|gateway| ((interface, gateway), known)).into()),
+    };
+    // The prefixes' default is the one that covers everything.
+    let routes = Arc::make_mut(&mut network.routes);
+    routes.v4.insert(Ipv4Net::default(), vec![v4]);
+    routes.v6.insert(Ipv6Net::default(), vec![v6]);
+    network
+}
+
+/// The route of the family of `GATEWAYS[family]`.
+fn default_route(own: &[IpAddr], family: usize) -> Route {
+    let (gateway, source) = (GATEWAYS[family], SOURCES[family]);
+    let first = own.iter().find(|address| Family::of(**address) == Family::of(gateway));
+    let kind = RouteKind::Via {
+        interface: INTERFACE.0,
+        gateway: Some(gateway),
+        source: Some(first.copied().unwrap_or(source)),
+    };
+    Route { metric: 0, kind }
+}

@@ -1,0 +1,112 @@
+//! One packet through the packet path.
+
+use super::frame;
+use super::question::Question;
+use std::sync::Arc;
+use tidegate_dataplane::affinity::AffinityTable;
+use tidegate_dataplane::engine::FlowTimeouts;
+use tidegate_dataplane::flow_table::{FlowEntry, FlowTable, FlowTableConfig, HashKey};
+use tidegate_dataplane::pipeline::{Packet, Pipeline};
+use tidegate_dataplane::snapshot::{Front, FrontKey, Selection, Snapshot};
+use tidegate_dataplane::stats::WorkerCounters;
+use tidegate_dataplane::types::{InterfaceSlot, L4Port, MacAddress, PortRange, Time, WorkerId};
+use tidegate_dataplane::verdict::{DropReason, PassReason, Verdict};
+
+/// Long after the start of the clock, so that no limiter counts from its beginning.
+const NOW: Time = Time(1_000_000_000_000);
+
+/// What came out.
+#[derive(Debug)]
+pub(super) struct Trial<'s> {
+    /// The decision.
+    pub(super) verdict: Verdict,
+    /// The front that the packet met.
+    pub(super) front: Option<&'s Front>,
+    /// What the front holds for flows like this one.
+    pub(super) selection: Option<&'s Selection>,
+    /// The flow that it began.
+    pub(super) flow: Option<FlowEntry>,
+}
+
+impl<'s> Trial<'s> {
+    /// A packet that the XDP program leaves to the kernel.
+    pub(super) fn unseen(reason: PassReason) -> Self {
+        Self { verdict: Verdict::Pass(reason), front: None, selection: None, flow: None }
+    }
+
+    /// Sends the packet of `question` through the pipeline, as the first of its flow.
+    pub(super) fn run(
+        question: &Question,
+        snapshot: &'s Snapshot,
+        counters: &Arc<WorkerCounters>,
+        source_ports: PortRange,
+    ) -> Self {
+        // The steering program knows packets by the same keys (`fronts` of steer.bpf.c).
+        let front = front_key(question).and_then(|key| snapshot.fronts.get(&key));
+        let Some(front) = front else { return Self::unseen(PassReason::NoService) };
+        let (slot, mac) = ingress(snapshot);
+        let Ok((mut buffer, len)) = frame::build(question, mac) else {
+            return Self::unseen(PassReason::Malformed);
+        };
+        let mut pipeline = empty_pipeline(Arc::clone(counters), source_ports);
+        let mut packets = [Packet::new(&mut buffer, len, slot)];
+        pipeline.process(&mut packets, snapshot, NOW);
+        let [packet] = packets;
+        let flow = packet.new_flow.and_then(|flow| pipeline.flows.entry(flow).copied());
+        let selection = front.meets(question.source.ip().into(), &snapshot.pod_networks);
+        let verdict = as_steered(packet.verdict);
+        Self { verdict, front: Some(front), selection: Some(selection), flow }
+    }
+
+    /// The reason's name and stage, and what an operator does next; `None` if forwarded.
+    pub(super) fn refusal(&self) -> Option<(&'static str, &'static str, &'static str)> {
+        match self.verdict {
+            Verdict::Forward(_) => None,
+            Verdict::Reject(reason) => Some((reason.name(), reason.stage(), reason.next_step())),
+            Verdict::Pass(reason) => Some((reason.name(), reason.stage(), reason.next_step())),
+            Verdict::Drop(reason) => Some((reason.name(), reason.stage(), reason.next_step())),
+            // Neither is left over where there is one worker.
+            Verdict::Pending | Verdict::HandOff(_) => {
+                let reason = DropReason::FlowStateInvalid;
+                Some((reason.name(), reason.stage(), reason.next_step()))
+            }
+        }
+    }
+}
+
+fn front_key(question: &Question) -> Option<FrontKey> {
+    let protocol = question.transport.forwarded()?;
+    let destination = question.destination;
+    let port = L4Port::new(destination.port());
+    Some(FrontKey { address: destination.ip().into(), port, protocol })
+}
+
+/// The pipeline leaves to the kernel what it cannot read; the XDP program, which read it before,
+/// has its own name for that.
+fn as_steered(verdict: Verdict) -> Verdict {
+    match verdict {
+        Verdict::Pass(PassReason::NotIp) => Verdict::Pass(PassReason::NoService),
+        verdict => verdict,
+    }
+}
+
+/// Where the packet comes in: the first interface that is attached. No decision depends on it.
+fn ingress(snapshot: &Snapshot) -> (InterfaceSlot, MacAddress) {
+    let slots = (0..).map(InterfaceSlot).zip(snapshot.interfaces.iter());
+    let attached = slots.filter_map(|(slot, interface)| Some((slot, interface.as_ref()?.mac)));
+    attached.take(1).next().unwrap_or_default()
+}
+
+fn empty_pipeline(counters: Arc<WorkerCounters>, source_ports: PortRange) -> Pipeline {
+    let config = FlowTableConfig {
+        worker: WorkerId(0),
+        flows_max: 1,
+        hash_key: HashKey::new([0; 4]),
+        timeouts: FlowTimeouts::default(),
+        source_ports,
+        seed: 0,
+    };
+    // No client has a memory: the answer is that of a first flow.
+    let affinity = Arc::new(AffinityTable::with_capacity(1));
+    Pipeline::new(FlowTable::new(config, counters, None), affinity)
+}
