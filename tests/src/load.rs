@@ -120,6 +120,14 @@ impl Session {
         Ok(Self(BufReader::new(stream)))
     }
 
+    /// The client's end.
+    ///
+    /// # Errors
+    /// The kernel has forgotten the socket.
+    pub fn local_address(&self) -> Result<SocketAddr> {
+        Ok(self.0.get_ref().local_addr()?)
+    }
+
     /// Asks who serves it.
     ///
     /// # Errors
