@@ -58,6 +58,9 @@ struct Results<'a> {
     turns: &'a [Turn],
 }
 
+/// CPUs' worth of other work beyond which figures are not worth much.
+const NOISE_MAX: f64 = 0.2;
+
 const GENERATOR_CPU: usize = 0;
 const FORWARDER_CPU: usize = 1;
 
@@ -80,12 +83,16 @@ pub(crate) fn run(args: &Args, interrupt: &Interrupt) -> Result<()> {
         turns: &turns,
     };
     report::print(&table::render(&results.rows, &results.ratios))?;
+    let noise_after = report::background_load()?;
+    if noise.max(noise_after) > NOISE_MAX {
+        report::print("THE MACHINE WAS NOT QUIET: the paced figures are not to be quoted.\n")?;
+    }
     report::print(&format!(
         "{} rounds in {:.0} s; other work took {:.2} CPUs before, {:.2} after.\n",
         args.rounds,
         start.elapsed().as_secs_f64(),
         noise,
-        report::background_load()?,
+        noise_after,
     ))?;
     report::write("rivals", noise, &results)
 }
