@@ -24,7 +24,7 @@ pub(super) struct Trial<'s> {
     pub(super) front: Option<&'s Front>,
     /// What the front holds for flows like this one.
     pub(super) selection: Option<&'s Selection>,
-    /// The flow that it began.
+    /// The flow that it began, where it is forwarded.
     pub(super) flow: Option<FlowEntry>,
 }
 
@@ -52,7 +52,7 @@ impl<'s> Trial<'s> {
         let mut packets = [Packet::new(&mut buffer, len, slot)];
         pipeline.process(&mut packets, snapshot, NOW);
         let [packet] = packets;
-        let flow = packet.new_flow.and_then(|flow| pipeline.flows.entry(flow).copied());
+        let flow = packet.flow.and_then(|flow| pipeline.flows.entry(flow).copied());
         let selection = front.meets(question.source.ip().into(), &snapshot.pod_networks);
         let verdict = as_steered(packet.verdict);
         Self { verdict, front: Some(front), selection: Some(selection), flow }
