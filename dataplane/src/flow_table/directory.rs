@@ -10,6 +10,10 @@ use core::sync::atomic::{AtomicU64, Ordering};
 const SLOTS: usize = 8;
 const FREE: u64 = 0;
 
+/// Looks of a worker that waits for one with a larger number to give way: it does so within a few
+/// instructions, unless it has the flow for good or was interrupted.
+const LOOKS_MAX: usize = 16;
+
 /// 56 bits of the hash and the worker's number plus one.
 fn record(hash: u64, worker: WorkerId) -> u64 {
     fingerprint(hash) | (u64::from(worker.0) + 1)
@@ -57,43 +61,70 @@ impl OwnerDirectory {
 
     /// Claims the flow for `worker`.
     ///
+    /// Two workers may put their records at the same moment. Load-bearing: each looks at all slots
+    /// of both buckets after its own record stands, in one order for all (`SeqCst`), so at least
+    /// one sees the other, and whoever still sees another at the end gives way. The larger number
+    /// does so at once, the smaller after a few more looks: usually one of the two remains.
+    ///
     /// # Errors
     /// The worker that has it already, or `None` if both buckets are full.
     pub fn claim(&self, hash: u64, worker: WorkerId) -> Result<(), Option<WorkerId>> {
-        if let Some(owner) = self.owner(hash).filter(|owner| *owner != worker) {
+        if let Some(owner) = self.other_owner(hash, worker) {
             return Err(Some(owner));
         }
-        let mine = record(hash, worker);
-        let put = |slot: &&AtomicU64| {
-            let swap = slot.compare_exchange(FREE, mine, Ordering::AcqRel, Ordering::Relaxed);
-            swap.is_ok()
-        };
-        self.slots_of(hash).find(put).ok_or(None)?;
-        // Two workers may have claimed two free slots at once; the earlier slot wins, and both
-        // see the same order.
-        match self.owner(hash) {
-            Some(owner) if owner != worker => {
+        self.put(hash, worker).ok_or(None)?;
+        match self.rival(hash, worker) {
+            None => Ok(()),
+            Some(rival) => {
                 self.release(hash, worker);
-                Err(Some(owner))
+                Err(Some(rival))
             }
-            _ => Ok(()),
         }
+    }
+
+    /// Puts our record into a free slot; `None` where there is none.
+    fn put(&self, hash: u64, worker: WorkerId) -> Option<()> {
+        let mine = record(hash, worker);
+        let put = |slot: &AtomicU64| {
+            slot.compare_exchange(FREE, mine, Ordering::SeqCst, Ordering::Relaxed).is_ok()
+        };
+        self.slots_of(hash).any(put).then_some(())
+    }
+
+    /// Who must be given way to, now that our record stands.
+    fn rival(&self, hash: u64, worker: WorkerId) -> Option<WorkerId> {
+        let mut rival = None;
+        for _ in 0..LOOKS_MAX {
+            rival = Some(self.other_owner(hash, worker)?);
+            if rival.is_some_and(|rival| rival.0 < worker.0) {
+                break;
+            }
+            core::hint::spin_loop();
+        }
+        rival
+    }
+
+    /// The owner with the smallest number, `worker` left out.
+    fn other_owner(&self, hash: u64, worker: WorkerId) -> Option<WorkerId> {
+        let records = self.slots_of(hash).map(|slot| slot.load(Ordering::SeqCst));
+        let same = records.filter(|r| *r != FREE && fingerprint(*r) == fingerprint(hash));
+        same.map(worker_of).filter(|owner| *owner != worker).min_by_key(|owner| owner.0)
     }
 
     /// Gives a claim back. Does nothing where there is none.
     pub fn release(&self, hash: u64, worker: WorkerId) {
         let mine = record(hash, worker);
-        let clear = |slot: &&AtomicU64| {
-            let swap = slot.compare_exchange(mine, FREE, Ordering::AcqRel, Ordering::Relaxed);
-            swap.is_ok()
+        let clear = |slot: &AtomicU64| {
+            slot.compare_exchange(mine, FREE, Ordering::SeqCst, Ordering::Relaxed).is_ok()
         };
-        let _ = self.slots_of(hash).any(|slot| clear(&slot));
+        let _ = self.slots_of(hash).any(clear);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Barrier;
 
     #[test]
     fn the_first_claim_wins_until_it_is_released() {
@@ -128,5 +159,63 @@ mod tests {
             let both = mine.iter().zip(other.join().unwrap()).filter(|(a, b)| **a && *b);
             assert_eq!(both.count(), 0);
         });
+    }
+
+    const FLOW: u64 = 1 << 40;
+    const OTHER_FLOW: u64 = 2 << 40;
+
+    /// Both found nobody at first; the one puts its record when the other has looked already.
+    #[test]
+    fn whoever_comes_second_gives_way_whatever_its_number() {
+        for (first, second) in [(0, 1), (1, 0)].map(|(a, b)| (WorkerId(a), WorkerId(b))) {
+            let directory = OwnerDirectory::with_capacity(1);
+            directory.put(FLOW, first).unwrap();
+            assert_eq!(directory.rival(FLOW, first), None);
+            directory.put(FLOW, second).unwrap();
+            assert_eq!(directory.rival(FLOW, second), Some(first));
+        }
+    }
+
+    /// Slots before the first one's become free in between.
+    #[test]
+    fn the_place_of_a_record_gives_no_right() {
+        let directory = OwnerDirectory::with_capacity(1);
+        directory.put(OTHER_FLOW, WorkerId(2)).unwrap();
+        directory.put(FLOW, WorkerId(0)).unwrap();
+        assert_eq!(directory.rival(FLOW, WorkerId(0)), None);
+        directory.release(OTHER_FLOW, WorkerId(2));
+        directory.put(FLOW, WorkerId(1)).unwrap();
+        assert_eq!(directory.rival(FLOW, WorkerId(1)), Some(WorkerId(0)));
+        assert_eq!(directory.owner(FLOW), Some(WorkerId(1)), "the test is about this order");
+    }
+
+    const ROUNDS: usize = 3_000;
+
+    /// Claims at the same moment as the other, again and again. Returns in which rounds it won.
+    fn contend(directory: &OwnerDirectory, start: &Barrier, worker: WorkerId) -> Vec<bool> {
+        let round = |_| {
+            start.wait();
+            let is_won = directory.claim(FLOW, worker).is_ok();
+            start.wait();
+            if is_won {
+                directory.release(FLOW, worker);
+            }
+            is_won
+        };
+        (0..ROUNDS).map(round).collect()
+    }
+
+    #[test]
+    fn two_threads_that_want_the_same_flow_never_both_get_it() {
+        let (directory, start) = (OwnerDirectory::with_capacity(1), Barrier::new(2));
+        let (first, second) = std::thread::scope(|scope| {
+            let other = scope.spawn(|| contend(&directory, &start, WorkerId(1)));
+            (contend(&directory, &start, WorkerId(0)), other.join().unwrap())
+        });
+        let both = first.iter().zip(&second).filter(|(a, b)| **a && **b);
+        assert_eq!(both.count(), 0, "two own one flow");
+        let one = first.iter().zip(&second).filter(|(a, b)| **a || **b);
+        assert!(one.count() > ROUNDS / 2, "both gave way too often");
+        assert_eq!(directory.owner(FLOW), None, "a claim was left behind");
     }
 }
