@@ -121,7 +121,7 @@ impl Sleeper {
             Watched::Ring(ring) => ring.wait(timeout),
             Watched::Poll(poll) => poll.wait(timeout),
         };
-        self.waker.0.wake_up();
+        self.waker.0.wake_up(is_woken);
         is_woken
     }
 
@@ -175,10 +175,13 @@ impl Bell {
         is_asleep
     }
 
-    fn wake_up(&self) {
-        if self.state.swap(AWAKE, Ordering::AcqRel) == POKED {
+    /// `is_woken`: something ended the sleep.
+    fn wake_up(&self, is_woken: bool) {
+        let is_poked = self.state.swap(AWAKE, Ordering::AcqRel) == POKED;
+        if is_poked || is_woken {
             // Nothing there yet if the poker is between its swap and its write: then the next sleep
-            // ends at once, for no reason.
+            // ends at once, for no reason. Load-bearing: that sleep was not poked, but it must
+            // read too, or the counter would end every sleep from then on.
             drop((&self.event).read(&mut [0; 8]));
         }
     }

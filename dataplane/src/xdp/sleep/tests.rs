@@ -81,6 +81,18 @@ fn a_poke_before_the_sleep_keeps_awake_once() {
 }
 
 #[test]
+fn a_poke_that_rings_late_wakes_once() {
+    on_both(|mut sleeper| {
+        assert!(sleeps_through(&mut sleeper));
+        // The poker was held up between its two steps; meanwhile the sleeper woke and took notice.
+        let bell = sleeper.waker().0;
+        (&bell.event).write_all(&1_u64.to_ne_bytes()).unwrap();
+        assert!(sleeper.sleep(SLEEP_MAX));
+        assert!(sleeps_through(&mut sleeper));
+    });
+}
+
+#[test]
 fn every_poke_during_the_sleep_wakes() {
     on_both(|mut sleeper| {
         let waker = sleeper.waker();
