@@ -148,7 +148,8 @@ impl Worker {
     }
 
     fn has_nothing_to_do(&mut self) -> bool {
-        !self.parts.hand_off.has_work() && self.ports.iter_mut().flatten().all(Port::is_at_rest)
+        let is_quiet = !self.parts.hand_off.has_work() && !self.parts.pipeline.flows.is_behind();
+        is_quiet && self.ports.iter_mut().flatten().all(Port::is_at_rest)
     }
 
     fn sleep(&mut self) {

@@ -16,22 +16,19 @@ const STEP_MAX: u64 = 1_024;
 const ENDED_MAX: usize = FLOW_MAP_CHANGES_MAX / 4;
 
 /// Entries looked at for one to evict. Under a SYN flood most are embryonic, so the first few
-/// suffice; where none of these is, the new flow is refused.
+/// suffice; where none of these may go, the new flow is refused.
 const EVICT_SCAN: u32 = 64;
 
 impl FlowTable {
     /// Moves the hand as far as time has passed and ends what is idle. To be called once per round
-    /// of the worker's loop, before the burst.
+    /// of the worker's loop, before the burst. What the limits of one call leave undone stays due.
     pub fn expire(&mut self, now: Time) {
         let now_ms = now.as_millis_wrapping();
-        let elapsed = u64::from(now_ms.wrapping_sub(self.hand_moved_ms));
-        let steps = (u64::from(self.high_water) * elapsed).div_ceil(ROUND_MS).min(STEP_MAX);
-        if elapsed == 0 || steps == 0 {
-            return;
-        }
-        self.hand_moved_ms = now_ms;
+        self.note_elapsed(now_ms);
+        let steps = self.hand_due.div_ceil(ROUND_MS).min(STEP_MAX);
         let mut ended = 0;
         for _ in 0..steps {
+            self.hand_due = self.hand_due.saturating_sub(ROUND_MS);
             let flow = self.advance_hand();
             if self.is_idle(flow, now_ms) && self.end_idle(flow) {
                 ended += 1;
@@ -42,13 +39,28 @@ impl FlowTable {
         }
     }
 
+    /// Whether entries are still to be looked at by the time of the last [`FlowTable::expire`]: a
+    /// worker that has nothing else to do goes on instead of sleeping.
+    pub fn is_behind(&self) -> bool {
+        self.hand_due > 0
+    }
+
+    /// One whole round at most is due: after a longer pause, each entry needs one look.
+    fn note_elapsed(&mut self, now_ms: u32) {
+        let elapsed = u64::from(now_ms.wrapping_sub(self.hand_moved_ms));
+        self.hand_moved_ms = now_ms;
+        let entries = u64::from(self.high_water);
+        self.hand_due = (self.hand_due + entries * elapsed).min(entries * ROUND_MS);
+    }
+
     fn advance_hand(&mut self) -> FlowId {
         let here = if self.hand >= self.high_water { 0 } else { self.hand };
         self.hand = here + 1;
         FlowId(here)
     }
 
-    fn is_idle(&self, flow: FlowId, now_ms: u32) -> bool {
+    /// Whether a flow has run out of time.
+    pub(super) fn is_idle(&self, flow: FlowId, now_ms: u32) -> bool {
         let is_over = |e: &FlowEntry| e.is_live && e.idle_ms(now_ms) > self.timeouts.of(e.state);
         self.entry(flow).is_some_and(is_over)
     }
@@ -58,15 +70,135 @@ impl FlowTable {
         self.end(flow, cause)
     }
 
-    /// Ends one embryonic flow that no packet of this very moment belongs to.
-    pub(super) fn evict_embryonic(&mut self, now_ms: u32) {
+    /// Ends one flow that nobody relies on: an embryonic one, or one that has run out of time.
+    /// None that a packet of this very moment belongs to.
+    pub(super) fn evict_one(&mut self, now_ms: u32) {
         for _ in 0..EVICT_SCAN {
             let flow = self.advance_hand();
-            let may_go =
-                |e: &FlowEntry| e.is_live && e.state.is_embryonic() && e.last_seen_ms != now_ms;
-            if self.entry(flow).is_some_and(may_go) && self.end(flow, FlowEnd::Evicted) {
+            if self.is_idle(flow, now_ms) {
+                if self.end_idle(flow) {
+                    return;
+                }
+            } else if self.is_evictable(flow, now_ms) && self.end(flow, FlowEnd::Evicted) {
                 return;
             }
         }
+    }
+
+    fn is_evictable(&self, flow: FlowId, now_ms: u32) -> bool {
+        let may_go =
+            |e: &FlowEntry| e.is_live && e.state.is_embryonic() && e.last_seen_ms != now_ms;
+        self.entry(flow).is_some_and(may_go)
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::engine::FlowTimeouts;
+    use crate::flow_table::{FlowState, FlowTableConfig, HashKey, NewFlow};
+    use crate::stats::WorkerCounters;
+    use crate::types::{
+        BackendSlot, FlowKey, InterfaceSlot, IpAddress, L4Port, MacAddress, NextHopId, PortRange,
+        Protocol, ServiceId, WorkerId,
+    };
+    use std::sync::Arc;
+
+    pub(in super::super) const BACKEND: (IpAddress, L4Port) =
+        (IpAddress::v4([10, 244, 0, 1]), L4Port::new(5000));
+    pub(in super::super) const NODE: IpAddress = IpAddress::v4([10, 2, 0, 1]);
+
+    /// A table with the source ports 15000 to 15003.
+    pub(in super::super) fn table(flows_max: u32) -> FlowTable {
+        let config = FlowTableConfig {
+            worker: WorkerId(0),
+            flows_max,
+            hash_key: HashKey::new([!0 / 3, !0 / 5, !0 / 7, !0 / 11]),
+            timeouts: FlowTimeouts::default(),
+            source_ports: PortRange::new_checked(15_000, 15_003).unwrap(),
+            seed: 7,
+        };
+        FlowTable::new(config, Arc::new(WorkerCounters::default()), None)
+    }
+
+    /// Begins the flow of client `number` whose replies have this tuple.
+    pub(in super::super) fn begin(
+        flows: &mut FlowTable,
+        (number, reply): (u16, FlowKey),
+        state: FlowState,
+        now_ms: u32,
+    ) -> Result<FlowId, crate::verdict::Verdict> {
+        clear(flows);
+        let client = (IpAddress::v4([10, 1, 0, 1]), L4Port::new(number));
+        flows.begin(&NewFlow {
+            forward: FlowKey::new(reply.protocol, client, (NODE, L4Port::new(30_080))),
+            reply,
+            next_hop: NextHopId(0),
+            service: ServiceId(1),
+            backend: BackendSlot(1),
+            client_interface: InterfaceSlot(1),
+            client_mac: MacAddress([2; 6]),
+            state,
+            version: 1,
+            now_ms,
+        })
+    }
+
+    fn clear(flows: &mut FlowTable) {
+        flows.changes_mut().begun.clear();
+        flows.changes_mut().removed.clear();
+    }
+
+    fn fill(flows: &mut FlowTable, count: u16, state: FlowState) {
+        for number in 1..=count {
+            let reply = FlowKey::new(Protocol::Tcp, BACKEND, (NODE, L4Port::new(number)));
+            begin(flows, (number, reply), state, 0).unwrap();
+        }
+    }
+
+    fn at(seconds: u64) -> Time {
+        Time(seconds * 1_000_000_000)
+    }
+
+    #[test]
+    fn what_one_call_leaves_undone_stays_due() {
+        let mut flows = table(4096);
+        fill(&mut flows, 3000, FlowState::SynSent);
+        clear(&mut flows);
+        flows.expire(at(200));
+        assert_eq!(flows.len(), 3000 - ENDED_MAX);
+        // No further time passes.
+        let mut calls = 1;
+        while flows.is_behind() {
+            clear(&mut flows);
+            flows.expire(at(200));
+            calls += 1;
+            assert!(calls <= 3000 / ENDED_MAX + 1, "more than one round was due");
+        }
+        assert_eq!(flows.len(), 0);
+    }
+
+    #[test]
+    fn a_round_over_live_entries_takes_as_many_calls_as_it_needs_and_no_more() {
+        let mut flows = table(4096);
+        fill(&mut flows, 3000, FlowState::Established);
+        let calls = (1..10).find(|_| {
+            flows.expire(at(200));
+            !flows.is_behind()
+        });
+        assert_eq!((calls, flows.len()), (Some(3), 3000));
+    }
+
+    #[test]
+    fn a_full_table_gives_up_what_has_run_out_of_time_but_not_what_lives() {
+        let mut flows = table(2);
+        fill(&mut flows, 2, FlowState::Established);
+        let reply = FlowKey::new(Protocol::Tcp, BACKEND, (NODE, L4Port::new(9)));
+        let day_ms = 86_400_000;
+        let refused = begin(&mut flows, (9, reply), FlowState::SynSent, day_ms);
+        assert!(refused.is_err());
+        begin(&mut flows, (9, reply), FlowState::SynSent, day_ms + 1).unwrap();
+        let ended = &flows.counters().work.flows_ended;
+        assert_eq!(ended[FlowEnd::Idle as usize].get(), 1);
     }
 }

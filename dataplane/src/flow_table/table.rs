@@ -60,6 +60,8 @@ pub struct FlowTable {
     pub(super) high_water: u32,
     pub(super) hand: u32,
     pub(super) hand_moved_ms: u32,
+    /// Work of the hand that time has made due: entries times milliseconds of a round.
+    pub(super) hand_due: u64,
     pub(super) random: Random,
     pub(super) counters: Arc<WorkerCounters>,
     directory: Option<Arc<OwnerDirectory>>,
@@ -83,6 +85,7 @@ impl FlowTable {
             high_water: 0,
             hand: 0,
             hand_moved_ms: 0,
+            hand_due: 0,
             random: Random::new(config.seed),
             config,
             counters,
@@ -185,7 +188,7 @@ impl FlowTable {
         (owner != self.config.worker).then_some(owner)
     }
 
-    /// Begins a flow, evicting an embryonic one if the table is full.
+    /// Begins a flow, evicting one that nobody relies on if the table is full.
     ///
     /// # Errors
     /// The packet's verdict: dropped where nothing may be evicted or the changes of this burst are
@@ -212,7 +215,7 @@ impl FlowTable {
 
     fn take_free(&mut self, now_ms: u32) -> Option<u32> {
         if self.free.is_empty() {
-            self.evict_embryonic(now_ms);
+            self.evict_one(now_ms);
         }
         self.free.pop()
     }
