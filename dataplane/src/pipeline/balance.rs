@@ -123,7 +123,8 @@ fn begin(
 ) -> Result<crate::flow_table::FlowId, Verdict> {
     let backend = backend.ok_or(Verdict::Drop(DropReason::ServiceBackendNotFound))?;
     let key = packet.headers.key;
-    let reply = reply_key(flows, &key, (backend, masquerade), snapshot).map_err(Verdict::Drop)?;
+    let reply = reply_key(flows, &key, (backend, masquerade), snapshot, now);
+    let reply = reply.map_err(Verdict::Drop)?;
     let (client_interface, client_mac) = last_hop(packet);
     let state = match key.protocol {
         Protocol::Tcp => FlowState::SynSent,
@@ -149,6 +150,7 @@ fn reply_key(
     key: &FlowKey,
     (backend, masquerade): (&Backend, bool),
     snapshot: &Snapshot,
+    now: Time,
 ) -> Result<FlowKey, DropReason> {
     let destination = (backend.address, backend.port);
     let hop = snapshot.next_hop(backend.next_hop).ok_or(DropReason::IpOutnoroutes)?;
@@ -168,6 +170,11 @@ fn reply_key(
     // address and gets another port, as conntrack does, or its replies could not be told apart.
     let address = if masquerade { hop.snat_address } else { Some(key.src) };
     let address = address.ok_or(DropReason::NoSnatAddress)?;
-    let request = SnatRequest { protocol: key.protocol, backend: destination, address };
+    let request = SnatRequest {
+        protocol: key.protocol,
+        backend: destination,
+        address,
+        now_ms: now.as_millis_wrapping(),
+    };
     flows.find_snat(&request).ok_or(DropReason::SnatPortsExhausted)
 }
