@@ -135,7 +135,7 @@ impl Worker {
         frame: Frame,
         (handed, note): (Handed, TxNote),
     ) {
-        if !self.parts.hand_off.has_room(to) {
+        if !self.can_hand(to) {
             return self.discard(mode, frame, &note, DropReason::HandOffFull);
         }
         let lent = self.parts.pools.of(mode).lend(frame);

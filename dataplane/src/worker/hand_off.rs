@@ -13,6 +13,10 @@ use crate::xdp::umem::{FrameIndex, LentFrame};
 use crossbeam::queue::ArrayQueue;
 use std::sync::Arc;
 
+/// Frames lent from one worker to another, at most; beyond it packets are dropped, too. The lender
+/// takes them back once per round, and where it meets this limit.
+const LENT_MAX: usize = RING_PACKETS * 2;
+
 /// Packets under way from one worker to another. Beyond it they are dropped (`HAND_OFF_FULL`):
 /// eight bursts, so a worker that is busy with one does not cause a loss.
 const RING_PACKETS: usize = 512;
@@ -101,9 +105,8 @@ struct Link {
 
 impl Link {
     fn new() -> Self {
-        // A returned number always finds room: no more can be lent than packets are under way,
-        // plus the one that the receiver holds.
-        Self { packets: ArrayQueue::new(RING_PACKETS), returned: ArrayQueue::new(RING_PACKETS * 2) }
+        // Load-bearing: a returned number always finds room, since no more are lent (`has_room`).
+        Self { packets: ArrayQueue::new(RING_PACKETS), returned: ArrayQueue::new(LENT_MAX) }
     }
 }
 
@@ -114,6 +117,8 @@ pub struct HandOff {
     outgoing: Vec<Arc<Link>>,
     /// From each other worker, by number.
     incoming: Vec<Arc<Link>>,
+    /// Frames that each other worker has of ours, returned ones that were not taken back included.
+    lent: Vec<usize>,
     bells: Vec<Waker>,
     /// Whom to wake at the end of the burst, a bit for each.
     to_wake: u64,
@@ -129,15 +134,28 @@ impl HandOff {
             .map(|id| Self {
                 outgoing: links[id].clone(),
                 incoming: links.iter().map(|row| Arc::clone(&row[id])).collect(),
+                lent: vec![0; count],
                 bells: bells.to_vec(),
                 to_wake: 0,
             })
             .collect()
     }
 
+    /// Whether one more packet may be given to a worker.
     #[inline]
     pub(super) fn has_room(&self, to: WorkerId) -> bool {
-        self.outgoing.get(usize::from(to.0)).is_some_and(|link| !link.packets.is_full())
+        let to = usize::from(to.0);
+        let has_room = self.outgoing.get(to).is_some_and(|link| !link.packets.is_full());
+        has_room && self.lent.get(to).is_some_and(|lent| *lent < LENT_MAX)
+    }
+
+    /// A frame's number that a worker has returned.
+    fn pop_returned(&mut self, from: usize) -> Option<(CopyMode, FrameIndex)> {
+        let returned = self.outgoing.get(from)?.returned.pop()?;
+        if let Some(lent) = self.lent.get_mut(from) {
+            *lent = lent.saturating_sub(1);
+        }
+        Some(returned)
     }
 
     /// Gives a packet to another worker.
@@ -148,6 +166,9 @@ impl HandOff {
         };
         if let Some(lent) = refused.and_then(|packet| packet.frame) {
             return Err(lent);
+        }
+        if let Some(lent) = self.lent.get_mut(usize::from(to.0)) {
+            *lent += 1;
         }
         self.to_wake |= 1 << (to.0 & 63);
         Ok(())
@@ -184,11 +205,23 @@ impl Worker {
     }
 
     fn take_returned(&mut self) {
-        for link in &self.parts.hand_off.outgoing {
-            while let Some((mode, index)) = link.returned.pop() {
-                self.parts.pools.take_back(mode, index);
-            }
+        (0..self.parts.hand_off.outgoing.len()).for_each(|from| self.take_returned_by(from));
+    }
+
+    fn take_returned_by(&mut self, from: usize) {
+        while let Some((mode, index)) = self.parts.hand_off.pop_returned(from) {
+            self.parts.pools.take_back(mode, index);
         }
+    }
+
+    /// Whether one more packet may be given to a worker; takes back lent frames if they are the
+    /// reason why not.
+    #[inline]
+    pub(super) fn can_hand(&mut self, to: WorkerId) -> bool {
+        if !self.parts.hand_off.has_room(to) {
+            self.take_returned_by(to.0.into());
+        }
+        self.parts.hand_off.has_room(to)
     }
 
     fn take_from(&mut self, from: usize) -> usize {
@@ -233,5 +266,41 @@ impl Worker {
         } else {
             self.leave_by(packet.egress, CopyMode::Copy, frame, packet.note());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::xdp::sleep::Sleeper;
+
+    fn packet() -> Handed {
+        let note = TxNote {
+            ingress: InterfaceSlot(1),
+            verdict: Verdict::Forward(InterfaceSlot(2)),
+            service: ServiceId(0),
+            len: 60,
+            stamp_ns: 0,
+            read_at: Time(0),
+        };
+        Handed::to_send(&note, InterfaceSlot(2), CopyMode::Copy)
+    }
+
+    /// The receiver is fast, and the lender's round long.
+    #[test]
+    fn a_returned_frame_finds_room_however_late_the_lender_takes_it_back() {
+        let sleepers = [(); 2].map(|()| Sleeper::by_poll().unwrap());
+        let mut ends = HandOff::for_all(&sleepers.each_ref().map(Sleeper::waker));
+        let (receiver, mut lender) = (ends.pop().unwrap(), ends.pop().unwrap());
+        let mut numbers = 0..10_000;
+        while lender.has_room(WorkerId(1)) {
+            let number = (CopyMode::Copy, FrameIndex(numbers.next().unwrap()));
+            lender.give(WorkerId(1), packet()).unwrap();
+            receiver.incoming[0].packets.pop().unwrap();
+            assert_eq!(receiver.incoming[0].returned.push(number), Ok(()), "it got lost");
+        }
+        assert_eq!(numbers.len(), 10_000 - LENT_MAX);
+        assert_eq!(lender.pop_returned(1), Some((CopyMode::Copy, FrameIndex(0))));
+        assert!(lender.has_room(WorkerId(1)));
     }
 }
