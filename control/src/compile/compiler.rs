@@ -75,6 +75,7 @@ impl Compiler {
             &mut warnings,
         );
         let addresses = fronts::node_addresses(&self.node_name, cluster, network, config);
+        warnings.extend(portless(cluster));
         if addresses.is_empty() {
             warnings.push("no node address is allowed by nodePortAddresses".to_owned());
         }
@@ -186,4 +187,12 @@ impl Compiler {
         }
         owned
     }
+}
+
+/// What Services of which no port is served would have told in their reports.
+fn portless(cluster: &ClusterState) -> impl Iterator<Item = String> {
+    let services = cluster.services.values().filter(|s| s.skipped.is_none() && s.ports.is_empty());
+    services.flat_map(|service| {
+        service.unsupported.iter().map(|words| format!("Service {}: {words}", service.key))
+    })
 }

@@ -54,7 +54,8 @@ fn backend_report(
     let is_used = decision.used.contains(&(endpoint.address, endpoint.port));
     let obstacle = next_hops.reason(backend.address);
     // One that is used for want of a better still has its obstacle told.
-    let reason = if is_used { obstacle } else { obstacle.or(unused(decision, endpoint)) };
+    let reason =
+        if is_used { obstacle } else { obstacle.or_else(|| Some(unused(decision, endpoint))) };
     BackendReport {
         address: backend.address,
         port: backend.port,
@@ -84,26 +85,20 @@ fn policy_reason(plan: &PortPlan<'_>, endpoint: &Endpoint) -> Option<String> {
     is_elsewhere.then(|| "on another node, and the policy is Local".to_owned())
 }
 
-fn unused(decision: &Decision, endpoint: &Endpoint) -> Option<String> {
-    match state(endpoint) {
-        BackendState::Ready => {
-            let reason = match &decision.outside {
-                Selection::Pass(_) => {
-                    "another endpoint is an address of this node: left to the kernel"
-                }
-                // An obstacle or the policy were named before.
-                _ => "meant for another node or zone by its topology hints",
-            };
-            Some(reason.to_owned())
+/// Why new flows may not get an endpoint that has neither an obstacle nor the policy against it.
+fn unused(decision: &Decision, endpoint: &Endpoint) -> String {
+    let reason = match state(endpoint) {
+        BackendState::Ready if matches!(decision.outside, Selection::Pass(_)) => {
+            "another endpoint is an address of this node: left to the kernel"
         }
-        BackendState::Draining => {
-            Some("terminating: keeps its flows, takes no new ones".to_owned())
-        }
+        BackendState::Ready => "meant for another node or zone by its topology hints",
+        BackendState::Draining => "terminating: keeps its flows, takes no new ones",
         BackendState::NotReady if endpoint.condition.is_terminating => {
-            Some("terminating and no longer serving".to_owned())
+            "terminating and no longer serving"
         }
-        BackendState::NotReady => Some("not ready".to_owned()),
-    }
+        BackendState::NotReady => "not ready",
+    };
+    reason.to_owned()
 }
 
 fn warnings(plan: &PortPlan<'_>, decision: &Decision) -> Vec<String> {

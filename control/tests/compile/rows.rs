@@ -323,6 +323,14 @@ fn e10_one_number_serves_several_protocols_and_sctp_is_told() {
 }
 
 #[test]
+fn e10_a_service_of_sctp_alone_is_told_too() {
+    let text = web("").replace("nodePort: 30080", "nodePort: 30080, protocol: SCTP");
+    let compiled = compile(&text);
+    assert_eq!(dump::places(&compiled), "");
+    assert_eq!(compiled.warnings, ["Service default/web: port 80 is SCTP: not served"]);
+}
+
+#[test]
 fn e11_vips_are_captured_unless_the_balancer_is_a_proxy_or_a_name() {
     let ingress = "[{ip: 192.0.2.1}, {ip: 192.0.2.2, ipMode: VIP}, {ip: 192.0.2.3, ipMode: \
                    Proxy}, {hostname: lb.example.com}]";

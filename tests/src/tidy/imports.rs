@@ -42,7 +42,12 @@ pub const IMPORT_RULES: &[ImportRule] = &[
         ],
     },
     ImportRule {
-        files: &["dataplane/src/snapshot/", "dataplane/src/flow_table/", "dataplane/src/packet/"],
+        files: &[
+            "dataplane/src/affinity.rs",
+            "dataplane/src/snapshot/",
+            "dataplane/src/flow_table/",
+            "dataplane/src/packet/",
+        ],
         forbidden: &[
             "crate::pipeline",
             "crate::worker",
