@@ -6,7 +6,6 @@ use crate::worker::Command;
 use crate::xdp::socket::{BindRequest, BoundPair};
 use crate::xdp::umem::{FramePool, PairIndex, PoolConfig};
 use core::time::Duration;
-use crossbeam::channel::bounded;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
 use xsk_rs::umem::Umem;
@@ -32,25 +31,20 @@ impl Engine {
         queue: u32,
     ) -> Result<BoundQueue, EngineError> {
         let at = self.least_loaded();
-        let (pair, pool, refused) = self.open_pair(at, request, queue)?;
+        let (pair, pool, zero_copy_refused) = self.open_pair(at, request, queue)?;
         let socket = duplicate(&pair)?;
         let copy_mode = pair.mode;
+        let fill_frames = self.config.ring_size_of(request);
         let xsk_index = self.free_xsk.pop().ok_or_else(no_slot)?;
-        let placed = self.place(at, (pair, pool), (request, queue), (xsk_index, &socket));
-        match placed {
-            Ok(pair) => Ok(BoundQueue {
-                binding: QueueBinding {
-                    queue,
-                    worker: self.workers[at].id(),
-                    copy_mode,
-                    zero_copy_refused: refused,
-                },
-                pair,
-                xsk_index,
-                socket,
-            }),
+        let added = self.workers[at].add_pair((pair, pool), socket, fill_frames);
+        let (pair, socket) = added.inspect_err(|_| self.free_xsk.push(xsk_index))?;
+        let worker = self.workers[at].id();
+        let binding = QueueBinding { queue, worker, copy_mode, zero_copy_refused };
+        let bound = BoundQueue { binding, pair, xsk_index, socket };
+        match self.steer(request, &bound) {
+            Ok(()) => Ok(bound),
             Err(error) => {
-                self.free_xsk.push(xsk_index);
+                self.release_queue(request, bound);
                 Err(error)
             }
         }
@@ -62,28 +56,11 @@ impl Engine {
         (0..self.workers.len()).min_by_key(count).unwrap_or(0)
     }
 
-    fn place(
-        &mut self,
-        at: usize,
-        (pair, pool): (BoundPair, Option<FramePool>),
-        (request, queue): (&AttachRequest, u32),
-        (xsk_index, socket): (u32, &OwnedFd),
-    ) -> Result<PairIndex, EngineError> {
-        let worker = &mut self.workers[at];
-        let (reply, answer) = bounded(1);
-        let fill_frames = self.config.ring_size_of(request);
-        if let Some(pool) = &pool {
-            worker.zero_copy_umem = Some(pool.umem().clone());
-        }
-        let zero_copy = pool.map(Box::new);
-        worker.tell(Command::AddPair { pair: Box::new(pair), fill_frames, zero_copy, reply })?;
-        let pair = worker.answer(&answer)??;
-        worker.pair_count += 1;
-        let id = worker.id();
-        // The socket has frames: from here on packets may come.
-        self.steering.xsks.set(xsk_index, socket.as_fd())?;
-        self.steering.queues.set(request.index, queue, xsk_index, id)?;
-        Ok(pair)
+    /// The socket has frames: from here on packets may come.
+    fn steer(&self, request: &AttachRequest, bound: &BoundQueue) -> Result<(), EngineError> {
+        let QueueBinding { queue, worker, .. } = bound.binding;
+        self.steering.xsks.set(bound.xsk_index, bound.socket.as_fd())?;
+        self.steering.queues.set(request.index, queue, bound.xsk_index, worker)
     }
 
     /// Takes a queue out of service and its frames back.
@@ -95,17 +72,7 @@ impl Engine {
         self.retire_statistics(request.slot, queue, &bound.socket);
         let BoundQueue { binding, pair, socket, .. } = bound;
         let Some(worker) = self.workers.get_mut(usize::from(binding.worker.0)) else { return };
-        let (reply, answer) = bounded(1);
-        if worker.tell(Command::RemovePair(pair, reply)).is_err() {
-            return;
-        }
-        let removed = worker.answer(&answer);
-        // Load-bearing order: both handles of the socket are closed, so the kernel has let go of
-        // the frames, before the worker takes them back.
-        drop(socket);
-        drop(removed);
-        worker.tell(Command::Reclaim(pair)).ok();
-        worker.pair_count = worker.pair_count.saturating_sub(1);
+        worker.remove_pair(pair, socket);
     }
 
     /// The pair, the zero-copy pool if it is the worker's first, and why zero-copy was refused.

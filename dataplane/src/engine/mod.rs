@@ -7,6 +7,8 @@ mod observe;
 mod publish;
 mod records;
 mod start;
+#[cfg(test)]
+mod tests;
 mod worker_handle;
 
 pub use config::{

@@ -5,9 +5,12 @@ use crate::stats::{LatencyExchange, WorkerCounters};
 use crate::types::WorkerId;
 use crate::worker::{Command, Worker, WorkerParts};
 use crate::xdp::sleep::Waker;
+use crate::xdp::socket::BoundPair;
+use crate::xdp::umem::{FramePool, PairIndex};
 use core::time::Duration;
 use crossbeam::channel::{Receiver, bounded};
 use crossbeam::queue::ArrayQueue;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Instant;
@@ -99,6 +102,51 @@ impl WorkerHandle {
         }
         self.waker.poke();
         Ok(())
+    }
+
+    /// Has the worker drive a pair, with the zero-copy pool if it is the first of that mode. Gives
+    /// back the second handle of its socket. On an error neither side has kept anything.
+    pub(super) fn add_pair(
+        &mut self,
+        (pair, pool): (BoundPair, Option<FramePool>),
+        socket: OwnedFd,
+        fill_frames: u32,
+    ) -> Result<(PairIndex, OwnedFd), EngineError> {
+        let umem = pool.as_ref().map(|pool| pool.umem().clone());
+        let (pair, zero_copy) = (Box::new(pair), pool.map(Box::new));
+        let (reply, answer) = bounded(1);
+        self.tell(Command::AddPair { pair, fill_frames, zero_copy, reply })?;
+        let added = match self.answer(&answer) {
+            Ok(added) => added?,
+            Err(error) => {
+                // Load-bearing order: the worker undoes what nobody waits for, and it may take the
+                // frames back only when no handle of the socket is open.
+                drop(socket);
+                drop(answer);
+                return Err(error);
+            }
+        };
+        self.pair_count += 1;
+        // Not before: a pool that the worker does not have must not be bound to.
+        self.zero_copy_umem = self.zero_copy_umem.take().or(umem);
+        Ok((added, socket))
+    }
+
+    /// Takes a pair and its frames back from the worker; `socket` is the second handle of its
+    /// socket. Returns when both handles are closed, so that the queue can be bound again.
+    pub(super) fn remove_pair(&mut self, pair: PairIndex, socket: OwnedFd) {
+        self.pair_count = self.pair_count.saturating_sub(1);
+        let (reply, answer) = bounded(1);
+        if self.tell(Command::RemovePair(pair, reply)).is_err() {
+            return;
+        }
+        let removed = self.answer(&answer);
+        // Load-bearing order: both handles of the socket are closed, so the kernel has let go of
+        // the frames, before the worker takes them back. With `answer` goes a pair that came late.
+        drop(socket);
+        drop(removed);
+        drop(answer);
+        self.tell(Command::Reclaim(pair)).ok();
     }
 
     /// Waits for an answer.

@@ -76,10 +76,9 @@ impl Worker {
     fn obey(&mut self, command: Command) {
         match command {
             Command::AddPair { pair, fill_frames, zero_copy, reply } => {
-                if let Some(pool) = zero_copy {
-                    self.parts.pools.add_zero_copy(*pool);
-                }
-                reply.try_send(self.add_pair(*pair, fill_frames)).ok();
+                let has_new_pool = zero_copy.is_some();
+                let added = self.adopt(*pair, fill_frames, zero_copy);
+                self.answer(added, has_new_pool, &reply);
             }
             Command::RemovePair(index, reply) => {
                 reply.try_send(self.remove_pair(index)).ok();
@@ -91,6 +90,36 @@ impl Worker {
         }
     }
 
+    /// A pair with its pool, or neither.
+    fn adopt(
+        &mut self,
+        pair: BoundPair,
+        fill_frames: u32,
+        zero_copy: Option<Box<FramePool>>,
+    ) -> PairAdded {
+        let has_new_pool = zero_copy.is_some();
+        if !zero_copy.is_none_or(|pool| self.parts.pools.add_zero_copy(*pool)) {
+            return Err(limit("it has zero-copy frames already"));
+        }
+        let added = self.add_pair(pair, fill_frames);
+        if added.is_err() && has_new_pool {
+            self.parts.pools.drop_zero_copy();
+        }
+        added
+    }
+
+    /// Answers; where nobody waits any more, the pair is given up again, or nobody ever would.
+    fn answer(&mut self, added: PairAdded, has_new_pool: bool, reply: &Sender<PairAdded>) {
+        let Err(unwanted) = reply.try_send(added) else { return };
+        let Ok(index) = unwanted.into_inner() else { return };
+        // Load-bearing order: the socket is closed before its frames are taken back.
+        drop(self.remove_pair(index));
+        self.reclaim(index);
+        if has_new_pool {
+            self.parts.pools.drop_zero_copy();
+        }
+    }
+
     fn add_pair(&mut self, mut pair: BoundPair, fill_frames: u32) -> PairAdded {
         let index = self.free_index().ok_or_else(|| limit("256 pairs are bound"))?;
         let pool = self.parts.pools.of(pair.mode);
@@ -98,13 +127,16 @@ impl Worker {
         if pool.free_count() < fill_frames as usize * 2 {
             return Err(limit("no frames are left: raise memory.framesPerQueue"));
         }
+        if fill_frames > 0 {
+            // The last step that may be refused: from here on the kernel has frames of ours.
+            self.parts.sleeper.watch(pair.fd())?;
+        }
         pair.index = index;
         pair.set_fill_target(fill_frames);
         while !pair.is_filled() && pool.free_count() > 0 {
             pair.refill(pool);
         }
         if fill_frames > 0 {
-            self.parts.sleeper.watch(pair.fd())?;
             self.set_own_egress(pair.slot, index);
         }
         let at = usize::from(index.0);

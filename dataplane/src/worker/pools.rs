@@ -24,9 +24,17 @@ impl Pools {
         FramePool::try_new(config).map(Self::new)
     }
 
-    /// Adds the zero-copy pool; the first stays.
-    pub fn add_zero_copy(&mut self, pool: FramePool) {
+    /// Adds the zero-copy pool. False if there is one already, which stays: other pairs use it.
+    #[must_use]
+    pub fn add_zero_copy(&mut self, pool: FramePool) -> bool {
+        let is_first = self.zero_copy.is_none();
         self.zero_copy.get_or_insert(pool);
+        is_first
+    }
+
+    /// Drops the zero-copy pool. Only while all its frames are free.
+    pub(super) fn drop_zero_copy(&mut self) {
+        self.zero_copy = None;
     }
 
     /// The pool of a mode.

@@ -1,0 +1,117 @@
+//! What the engine leaves behind when something fails: nothing. On a real veth in a namespace of the
+//! test's own, so these tests need root.
+
+use crate::engine::{AttachMode, AttachRequest, CopyMode, Engine, EngineConfig, KernelRoad};
+use crate::stats::{Counter, FramePlace};
+use crate::types::{IfIndex, InterfaceSlot, MacAddress, WorkerId};
+use crate::worker::Command;
+use crate::xdp::layout::QUEUES_MAX;
+use crate::xdp::socket::{BindRequest, BoundPair};
+use core::time::Duration;
+use crossbeam::channel::bounded;
+use std::time::Instant;
+
+const SLOT: InterfaceSlot = InterfaceSlot(1);
+const DEADLINE: Duration = Duration::from_secs(10);
+
+fn ip(arguments: &str) -> String {
+    let output = std::process::Command::new("ip").args(arguments.split(' ')).output().unwrap();
+    assert!(output.status.success(), "ip {arguments}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn index(name: &str) -> IfIndex {
+    let line = ip(&format!("-o link show {name}"));
+    IfIndex(line.split(':').next().unwrap().parse().unwrap())
+}
+
+/// Runs a test with an engine of one worker, in a network namespace that ends with its thread.
+fn with_engine(test: impl FnOnce(&mut Engine) + Send) {
+    let body = || {
+        enter_empty_namespace();
+        ip("link add tidegate0 type veth peer name tidegate1");
+        ip("link add outer type veth peer name client");
+        for name in ["tidegate0", "tidegate1", "outer", "client"] {
+            ip(&format!("link set {name} up"));
+        }
+        let road = KernelRoad {
+            device: "tidegate0".into(),
+            device_index: index("tidegate0"),
+            peer_index: index("tidegate1"),
+        };
+        test(&mut Engine::start(EngineConfig::small(road)).unwrap());
+    };
+    std::thread::scope(|scope| scope.spawn(body).join().unwrap());
+}
+
+#[expect(unsafe_code, reason = "unshare(2)")]
+fn enter_empty_namespace() {
+    // SAFETY: no pointers; concerns this thread and those that it starts.
+    let result = unsafe { libc::unshare(libc::CLONE_NEWNET) };
+    assert_eq!(result, 0, "needs root");
+}
+
+fn request() -> AttachRequest {
+    AttachRequest {
+        slot: SLOT,
+        name: "outer".into(),
+        index: index("outer"),
+        mac: MacAddress([2, 0, 0, 0, 0, 2]),
+        queues: vec![0],
+        attach_mode: AttachMode::Auto,
+        copy_mode: CopyMode::Copy,
+        is_small: true,
+    }
+}
+
+fn bind(engine: &Engine) -> Result<BoundPair, crate::engine::EngineError> {
+    let mode = Some(CopyMode::Copy);
+    let request = BindRequest { slot: SLOT, name: "outer", queue: 0, mode, ring_size: 256 };
+    BoundPair::bind(&engine.workers[0].copy_umem, &request)
+}
+
+fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < DEADLINE, "{what}: not so after {DEADLINE:?}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// The queue can be bound and every frame is free; a worker that sleeps tells within a second.
+fn assert_nothing_is_left(engine: &Engine) {
+    wait_until("the queue can be bound again", || bind(engine).is_ok());
+    let work = &engine.workers[0].counters.work;
+    work.frames.iter().for_each(|count| count.set(0));
+    wait_until("all frames are free", || {
+        let free = work.frames[FramePlace::Free as usize].get();
+        free > 0 && free == work.frames.iter().map(Counter::get).sum::<u64>()
+    });
+    assert_eq!(engine.workers[0].pair_count, 0);
+    assert_eq!(engine.free_xsk.len(), QUEUES_MAX as usize);
+}
+
+#[test]
+fn a_queue_that_cannot_be_steered_is_given_back_whole() {
+    with_engine(|engine| {
+        let others = || (0..QUEUES_MAX).map(|n| IfIndex(1_000 + n));
+        others().for_each(|i| engine.steering.queues.set(i, 0, 0, WorkerId(0)).unwrap());
+        let error = engine.attach(&request()).unwrap_err();
+        assert!(error.what.starts_with("steer queue 0"), "{error:?}");
+        assert_nothing_is_left(engine);
+        others().for_each(|i| engine.steering.queues.remove(i, 0).unwrap());
+        engine.attach(&request()).unwrap();
+        engine.detach(SLOT);
+        assert_nothing_is_left(engine);
+    });
+}
+
+#[test]
+fn a_pair_that_nobody_waits_for_is_given_up_again() {
+    with_engine(|engine| {
+        let (pair, nobody) = (Box::new(bind(engine).unwrap()), bounded(1).0);
+        let command = Command::AddPair { pair, fill_frames: 256, zero_copy: None, reply: nobody };
+        engine.workers[0].tell(command).unwrap();
+        assert_nothing_is_left(engine);
+    });
+}
