@@ -1,5 +1,8 @@
 //! Binding one queue of an interface to a worker, zero-copy where the driver can.
 
+use crate::clock;
+use crate::engine::start::STALE_AFTER;
+use crate::engine::worker_handle::WorkerHandle;
 use crate::engine::{AttachRequest, CopyMode, Engine, EngineError, QueueBinding};
 use crate::types::{InterfaceSlot, WorkerId};
 use crate::worker::Command;
@@ -71,8 +74,19 @@ impl Engine {
         self.free_xsk.push(bound.xsk_index);
         self.retire_statistics(request.slot, queue, &bound.socket);
         let BoundQueue { binding, pair, socket, .. } = bound;
+        let is_stale = self.is_stale(binding.worker);
         let Some(worker) = self.workers.get_mut(usize::from(binding.worker.0)) else { return };
-        worker.remove_pair(pair, socket);
+        if is_stale {
+            worker.forget_pair(pair, socket);
+        } else {
+            worker.remove_pair(pair, socket);
+        }
+    }
+
+    /// Whether a worker hangs, so that to wait for it would hold up the healthy ones' work.
+    pub(super) fn is_stale(&self, worker: WorkerId) -> bool {
+        let last = self.steering.heartbeats.last(worker);
+        Duration::from_nanos(clock::now().0.saturating_sub(last.0)) > STALE_AFTER
     }
 
     /// The pair, the zero-copy pool if it is the worker's first, and why zero-copy was refused.
@@ -131,7 +145,12 @@ impl Engine {
         slot: InterfaceSlot,
         owner: Option<WorkerId>,
     ) -> Result<(), EngineError> {
-        self.workers.iter().try_for_each(|worker| worker.tell(Command::SetEgress(slot, owner)))
+        let tell = |worker: &WorkerHandle| match Command::SetEgress(slot, owner) {
+            command if self.is_stale(worker.id()) => worker.leave([command]),
+            command => worker.tell(command),
+        };
+        // All are told, also where one refuses.
+        self.workers.iter().map(tell).fold(Ok(()), Result::and)
     }
 }
 

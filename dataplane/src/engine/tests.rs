@@ -1,6 +1,7 @@
 //! What the engine leaves behind when something fails: nothing. On a real veth in a namespace of the
 //! test's own, so these tests need root.
 
+use crate::engine::worker_handle::PATIENCE;
 use crate::engine::{AttachMode, AttachRequest, CopyMode, Engine, EngineConfig, KernelRoad};
 use crate::stats::{Counter, FramePlace};
 use crate::types::{IfIndex, InterfaceSlot, MacAddress, WorkerId};
@@ -113,5 +114,26 @@ fn a_pair_that_nobody_waits_for_is_given_up_again() {
         let command = Command::AddPair { pair, fill_frames: 256, zero_copy: None, reply: nobody };
         engine.workers[0].tell(command).unwrap();
         assert_nothing_is_left(engine);
+    });
+}
+
+#[test]
+fn a_worker_that_hangs_is_not_waited_for_and_finds_what_to_do_when_it_goes_on() {
+    with_engine(|engine| {
+        engine.attach(&request()).unwrap();
+        engine.workers[0].tell(Command::Stop).unwrap();
+        wait_until("the worker is stale", || engine.is_stale(WorkerId(0)));
+        let start = Instant::now();
+        engine.detach(SLOT);
+        assert!(start.elapsed() < PATIENCE, "it was waited for");
+        let left: Vec<Command> = core::iter::from_fn(|| engine.workers[0].commands.pop()).collect();
+        let [Command::SetEgress(..), Command::RemovePair(pair, reply), Command::Reclaim(frames)] =
+            &left[..]
+        else {
+            panic!("{left:?}")
+        };
+        assert_eq!(pair, frames);
+        assert!(reply.try_send(None).is_err(), "nobody waits");
+        assert_eq!(engine.workers[0].pair_count, 0);
     });
 }

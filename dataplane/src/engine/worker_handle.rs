@@ -104,6 +104,25 @@ impl WorkerHandle {
         Ok(())
     }
 
+    /// Gives commands in this order without waiting.
+    ///
+    /// # Errors
+    /// There is no room for all of them; then none is given.
+    pub(super) fn leave<const N: usize>(&self, commands: [Command; N]) -> Result<(), EngineError> {
+        if self.commands.capacity() - self.commands.len() < N {
+            return Err(EngineError {
+                what: format!("leave worker {} a command", self.id().0),
+                kernel: format!("{COMMANDS_MAX} are there, and it does not beat"),
+                errno: libc::EAGAIN,
+                fix: Some("tidegate get workers shows whether it beats".into()),
+            });
+        }
+        // Nobody else gives commands, so there is still room.
+        commands.into_iter().for_each(|command| drop(self.commands.push(command)));
+        self.waker.poke();
+        Ok(())
+    }
+
     /// Has the worker drive a pair, with the zero-copy pool if it is the first of that mode. Gives
     /// back the second handle of its socket. On an error neither side has kept anything.
     pub(super) fn add_pair(
@@ -147,6 +166,17 @@ impl WorkerHandle {
         drop(removed);
         drop(answer);
         self.tell(Command::Reclaim(pair)).ok();
+    }
+
+    /// As [`WorkerHandle::remove_pair`], for a worker that hangs: waits for nothing. Left behind,
+    /// until the worker goes on: the socket, so the queue cannot be bound, and its frames. Then it
+    /// finds these commands and closes the socket itself, since nobody waits for the pair. Where
+    /// its commands are full, it keeps both until it ends.
+    pub(super) fn forget_pair(&mut self, pair: PairIndex, socket: OwnedFd) {
+        self.pair_count = self.pair_count.saturating_sub(1);
+        drop(socket);
+        let nobody = bounded(1).0;
+        self.leave([Command::RemovePair(pair, nobody), Command::Reclaim(pair)]).ok();
     }
 
     /// Waits for an answer.
