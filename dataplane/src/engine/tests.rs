@@ -1,5 +1,5 @@
-//! What the engine leaves behind when something fails: nothing. On a real veth in a namespace of the
-//! test's own, so these tests need root.
+//! What the engine leaves behind when something fails: nothing. On a real veth in a namespace of
+//! the test's own, so these tests need root.
 
 use crate::engine::worker_handle::PATIENCE;
 use crate::engine::{AttachMode, AttachRequest, CopyMode, Engine, EngineConfig, KernelRoad};
