@@ -36,9 +36,10 @@ impl FlowTable {
     /// flow that needs it least; that flow ends. `None` where every holder needs its own.
     ///
     /// Why a port in TIME_WAIT may be taken, as the last resort: the backend, if it is the side
-    /// that waits, takes a SYN with a later sequence number or timestamp for a new connection (RFC 6191,
-    /// RFC 1122 section 4.2.2.13; Linux `tcp_timewait_state_process`). If the numbers forbid it, it
-    /// answers with an ACK, the client resets what it does not know, and its next SYN succeeds.
+    /// that waits, takes a SYN with a later sequence number or timestamp for a new connection
+    /// (RFC 6191, RFC 1122 section 4.2.2.13; Linux `tcp_timewait_state_process`). If the numbers
+    /// forbid it, it answers with an ACK, the client resets what it does not know, and its next SYN
+    /// succeeds.
     pub fn find_snat(&mut self, request: &SnatRequest) -> Option<FlowKey> {
         let range = self.config.source_ports;
         let start = self.random.below(range.count());
