@@ -155,7 +155,8 @@ fn a_random_choice_is_null_and_told_so() {
     assert_eq!((&answer["backend"], &answer["masquerade"]), (&Value::Null, &json!(true)));
     assert_eq!(answer["candidates"].as_array().map(Vec::len), Some(3));
     let screen = text(&ask(&question).stdout);
-    assert!(screen.contains("random") && screen.contains("one of 3"), "{screen}");
+    assert!(screen.starts_with("FORWARD   to one of 3 backends at random\n"), "{screen}");
+    assert!(screen.contains("10.244.0.5:8080, 10.244.1.9:8080, 10.244.1.10:8080"), "{screen}");
 }
 
 #[test]
@@ -166,6 +167,34 @@ fn node_addresses_may_be_given_where_no_node_object_has_them() {
     let output = explain(&format!("--state {STATE} --node x {question}")).output().unwrap();
     assert_eq!(output.status.code(), Some(11));
     assert!(text(&output.stderr).contains("no node address"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn a_node_without_addresses_serves_its_vips() {
+    let question = format!("-o json tcp {CLIENT} 203.0.113.9:80");
+    let output = explain(&format!("--state {STATE} --node x {question}")).output().unwrap();
+    let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&answer["verdict"], &answer["masquerade"]), (&json!("forward"), &json!(true)));
+}
+
+#[test]
+fn of_many_endpoints_the_first_are_listed_and_the_others_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("many.yaml");
+    let endpoints: Vec<_> = (0..100).map(|n| format!("- {{addresses: [10.1.0.{n}]}}")).collect();
+    let endpoints = endpoints.join("\n");
+    let state = format!(
+        "apiVersion: v1\nkind: Service\nmetadata: {{name: many}}\nspec: {{type: NodePort, ports: \
+         [{{port: 80, nodePort: 30086}}]}}\n---\napiVersion: discovery.k8s.io/v1\nkind: \
+         EndpointSlice\nmetadata: {{name: m, labels: {{kubernetes.io/service-name: many}}}}\n\
+         addressType: IPv4\nports: [{{name: '', port: 80}}]\nendpoints:\n{endpoints}"
+    );
+    std::fs::write(&file, state).unwrap();
+    let question = format!("tcp {CLIENT} 10.0.0.1:30086");
+    let options = format!("--state {STATE} --state {} --node gw", file.display());
+    let output = explain(&format!("{options} {question}")).output().unwrap();
+    let screen = text(&output.stdout);
+    assert!(screen.ends_with("\nand 49 more\n"), "{screen}");
 }
 
 #[test]

@@ -250,7 +250,8 @@ mod tests {
             backend: None,
             masquerade: false,
         };
-        Explanation { answer, pod: None, steps: vec![], next_step: None, others: vec![] }
+        let (steps, others) = (vec![], vec![]);
+        Explanation { answer, pod: None, steps, next_step: None, others, others_left: 0 }
     }
 
     /// A served socket in a folder of its own, and a client of it.

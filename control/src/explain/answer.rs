@@ -45,8 +45,10 @@ pub struct Explanation {
     pub steps: Vec<Step>,
     /// What an operator does next, where the packet is not forwarded.
     pub next_step: Option<String>,
-    /// The Service's other endpoints.
+    /// The Service's other endpoints, the first of them.
     pub others: Vec<Other>,
+    /// How many more there are.
+    pub others_left: usize,
 }
 
 /// A stage of the path.

@@ -35,7 +35,7 @@ impl<'s> Explainer<'s> {
         source_ports: PortRange,
         is_live: bool,
     ) -> Self {
-        let counters = Arc::default();
+        let counters = Arc::new(WorkerCounters::of_one_slot());
         Self { snapshot, services, source_ports, is_live, network, counters }
     }
 

@@ -27,11 +27,14 @@ pub(super) fn explanation(
         .and_then(|front| explainer.services.iter().find(|report| report.id == front.service.id));
     let chosen = answer.backend.as_deref();
     let pod = chosen.and_then(|backend| pod_of(report?, backend));
+    let others = report.map(|report| others(report, trial, &answer)).unwrap_or_default();
+    let others_left = others.len().saturating_sub(OTHERS_MAX);
     Explanation {
         pod,
         steps: steps(explainer, question, trial, report),
         next_step: trial.refusal().map(|(.., next)| next.to_owned()),
-        others: report.map(|report| others(report, trial, &answer)).unwrap_or_default(),
+        others: others.into_iter().take(OTHERS_MAX).collect(),
+        others_left,
         answer,
     }
 }
@@ -142,7 +145,11 @@ fn guard(question: &Question, front: &Front) -> Option<Step> {
 fn choice(front: &Front, backends: &BackendSet, flow: &FlowEntry) -> Step {
     let count = backends.backends().len();
     let Picker::Maglev(table) = backends.picker() else {
-        return Step::new("random", "any", format!("one of {count}, each new flow anew"));
+        let ends = backends.backends().iter().map(|b| end((b.address, b.port)));
+        let named: Vec<_> = ends.take(OTHERS_MAX).collect();
+        let more = if count > named.len() { ", and more" } else { "" };
+        let detail = format!("one of {count} for each new flow: {}{more}", named.join(", "));
+        return Step::new("random", "any", detail);
     };
     let chosen = backend_of(flow);
     let index = backends.backends().iter().position(|b| end((b.address, b.port)) == chosen);
@@ -214,5 +221,5 @@ fn others(report: &ServiceReport, trial: &Trial<'_>, answer: &Answer) -> Vec<Oth
     if matches!(trial.refusal(), Some((_, "parse" | "xdp", _))) {
         return Vec::new();
     }
-    report.backends.iter().filter_map(other).take(OTHERS_MAX).collect()
+    report.backends.iter().filter_map(other).collect()
 }

@@ -19,7 +19,8 @@ fn headline(explanation: &Explanation) -> String {
     if answer.verdict != Outcome::Forward {
         return format!("{word} {}", answer.reason);
     }
-    let to = answer.backend.clone().unwrap_or_else(|| answer.candidates.join(" or "));
+    let any = || format!("one of {} backends at random", answer.candidates.len());
+    let to = answer.backend.clone().unwrap_or_else(any);
     let pod = explanation.pod.iter().map(|pod| format!("   pod {pod}"));
     format!("{word}   to {to}{}", pod.collect::<String>())
 }
@@ -38,5 +39,9 @@ fn others(explanation: &Explanation) -> String {
     for other in &explanation.others {
         table.row([format!("not {}", other.backend), other.why.clone()]);
     }
-    table.render(false)
+    let more = match explanation.others_left {
+        0 => String::new(),
+        count => format!("and {count} more\n"),
+    };
+    table.render(false) + &more
 }
