@@ -6,6 +6,7 @@ mod memory;
 mod numbers;
 mod report;
 mod rivals;
+mod table;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};

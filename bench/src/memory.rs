@@ -18,7 +18,7 @@ use tidegate_dataplane::verdict::Verdict;
 const FRAME_BYTES: usize = 2048;
 
 /// Turns of the two loops; the median counts.
-const TURNS: usize = 9;
+pub(crate) const TURNS: usize = 9;
 
 /// Time per turn, roughly.
 const PACKETS_PER_TURN: usize = 2_000_000;
@@ -40,7 +40,21 @@ pub(crate) struct Row {
 pub(crate) fn run() -> Vec<Row> {
     let mut rows: Vec<Row> = [1, 10_000, 1_000_000].map(established).into();
     rows.push(new_flows());
+    rows.extend(crate::table::run());
     rows
+}
+
+impl Row {
+    /// The row of these turns' times.
+    pub(crate) fn of(name: &str, flows: u32, mut turns: Vec<f64>) -> Self {
+        turns.sort_by(f64::total_cmp);
+        Self {
+            name: name.into(),
+            flows,
+            ns_per_packet: turns[turns.len() / 2],
+            min_max: (turns[0], turns[turns.len() - 1]),
+        }
+    }
 }
 
 struct Frames {
@@ -54,8 +68,8 @@ impl Frames {
         Self { memory: vec![0; FRAME_BYTES * BURST_FRAMES_MAX], template }
     }
 
-    /// Writes the headers of flows `numbers`. The UDP checksum is none; rewriting costs the same
-    /// loads and stores.
+    /// Writes the headers of flows `numbers`. The UDP checksum is the template's, so it is wrong;
+    /// it is rewritten as a right one would be.
     fn write(&mut self, numbers: &[u32]) {
         let (frames, _) = self.memory.as_chunks_mut::<FRAME_BYTES>();
         for (frame, number) in frames.iter_mut().zip(numbers) {
@@ -153,7 +167,7 @@ fn measure(
 ) -> Row {
     #[expect(clippy::cast_precision_loss, reason = "counts of packets")]
     let per_packet = |start: Instant| start.elapsed().as_nanos() as f64 / order.len() as f64;
-    let mut turns: Vec<f64> = (0..TURNS)
+    let turns = (0..TURNS)
         .map(|_| {
             let start = Instant::now();
             for numbers in order.chunks_exact(BURST_FRAMES_MAX) {
@@ -166,11 +180,5 @@ fn measure(
             per_packet(start) - writing
         })
         .collect();
-    turns.sort_by(f64::total_cmp);
-    Row {
-        name: name.into(),
-        flows,
-        ns_per_packet: turns[TURNS / 2],
-        min_max: (turns[0], turns[TURNS - 1]),
-    }
+    Row::of(name, flows, turns)
 }
