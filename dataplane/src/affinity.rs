@@ -235,13 +235,13 @@ mod tests {
     fn readers_never_see_a_torn_record() {
         let table = AffinityTable::with_capacity(8);
         let write = |from: u32| {
-            for n in (from..20_000).step_by(2) {
+            for n in (from..200_000).step_by(2) {
                 table.remember(&client(n % 12, 1, 0), backend(n % 12), Time(u64::from(n) << 20));
             }
         };
         let read = || {
             let ask = |n: u32| table.recall(&client(n % 12, 1, 0), Time(0), TIMEOUT);
-            (0..20_000u32).filter(|n| ask(*n).is_some_and(|b| b != backend(n % 12))).count()
+            (0..200_000u32).filter(|n| ask(*n).is_some_and(|b| b != backend(n % 12))).count()
         };
         std::thread::scope(|scope| {
             let writers = [0, 1].map(|from| scope.spawn(move || write(from)));

@@ -245,10 +245,9 @@ fn c10_endpoints_that_are_not_ready_do_not_spoil_the_hints() {
 
 #[test]
 fn c1_terminating_endpoints_are_never_told_apart_by_hints() {
-    let text = ready(&["10.244.0.5 gw draining", "10.244.1.7 n1 draining"]);
-    let hints = format!("}}, hints: {{{ZONE_A}}}}}");
-    let text = web("") + &text.replacen("}}", &hints, 2).replacen(ZONE_A, ZONE_B, 1);
-    assert_eq!(met(&(text + &node("zone-a"))), "snat 10.244.0.5:8080 10.244.1.7:8080");
+    let text = web("") + &hinted([ZONE_A, ZONE_B, ZONE_B], "draining");
+    let text = text.replace("ready: true", "ready: false, serving: true, terminating: true");
+    assert_eq!(met(&(text + &node("zone-a"))), ALL);
 }
 
 #[test]
