@@ -6,7 +6,7 @@ use crate::cli::verb;
 use crate::demo;
 use crate::fault::{Exit, Fault, chain};
 use clap::Parser as _;
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 use tracing::Level;
 
@@ -64,6 +64,7 @@ fn from_anyhow(error: anyhow::Error) -> Fault {
 fn log_to_stderr(global: &Global) {
     let level = if global.verbose { Level::DEBUG } else { Level::WARN };
     let log = tracing_subscriber::fmt().with_max_level(level).with_writer(io::stderr);
+    let log = log.with_ansi(io::stderr().is_terminal());
     log.without_time().with_target(false).init();
 }
 

@@ -1,14 +1,16 @@
 //! `demo --keep` and `demo --remove`.
 
-use super::rig::{GATEWAY, NetNs, remove_leftovers};
+use super::rig::{CLIENT, GATEWAY, NetNs, remove_leftovers};
 use super::site::{HTTP_CLUSTER, HTTP_LOCAL, Site};
 use anyhow::Result;
 use std::io::{Write as _, stdout};
 
 /// Leaves the site running and tells what to try with it.
 pub(super) fn keep(site: Site) -> Result<()> {
-    let program = std::env::current_exe()?.display().to_string();
-    let inside = |netns: &NetNs| format!("sudo ip netns exec {}", netns.name());
+    // Root himself may have no sudo.
+    let sudo = if std::env::var_os("SUDO_USER").is_some() { "sudo " } else { "" };
+    let program = format!("{sudo}{}", std::env::current_exe()?.display());
+    let inside = |netns: &NetNs| format!("{sudo}ip netns exec {}", netns.name());
     let client = inside(site.topology().client());
     let gateway = inside(site.topology().gateway());
     let (socket, manifests) = (site.files().socket(), site.files().manifests());
@@ -16,12 +18,13 @@ pub(super) fn keep(site: Site) -> Result<()> {
     let lines = [
         format!("{client} curl http://{GATEWAY}:{HTTP_CLUSTER}/"),
         format!("{client} curl http://{GATEWAY}:{HTTP_LOCAL}/"),
-        format!("sudo {program} --socket {socket} status"),
-        format!("sudo {program} --socket {socket} get backends"),
-        format!("sudo {program} --socket {socket} get drops"),
-        format!("sudoedit {manifests}/frontend-3.yaml"),
+        format!("{program} --socket {socket} status"),
+        format!("{program} --socket {socket} get backends"),
+        format!("{program} --socket {socket} get drops -o wide"),
+        format!("{program} --socket {socket} explain tcp {CLIENT}:41522 {GATEWAY}:{HTTP_CLUSTER}"),
+        format!("edit {manifests}/frontend-3.yaml: set Ready to \"False\", then curl again"),
         format!("{gateway} ip route"),
-        format!("sudo {program} demo --remove"),
+        format!("{program} demo --remove"),
     ];
     writeln!(stdout(), "\n== all of it is left running; try\n   {}", lines.join("\n   "))?;
     site.keep();
