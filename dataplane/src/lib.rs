@@ -5,6 +5,7 @@ pub mod affinity;
 mod clock;
 pub mod engine;
 pub mod flow_table;
+mod limiter;
 pub mod packet;
 pub mod pipeline;
 pub mod random;

@@ -1,7 +1,7 @@
 //! What happens to a packet, and why. The names are an interface: they stand in metrics, in
 //! `get drops` and in `explain`, and are never renamed.
 
-use crate::types::{InterfaceSlot, NextHopId, WorkerId};
+use crate::types::{InterfaceSlot, WorkerId};
 
 /// What the pipeline decided about one packet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -205,15 +205,6 @@ reasons! {
         LocalBackend = ("LOCAL_BACKEND", "service", Config,
             "nothing: a host-network pod is served by the kernel"),
     }
-}
-
-/// Where a forwarded packet goes, for `explain` and traces.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Egress {
-    /// The interface.
-    pub interface: InterfaceSlot,
-    /// The entry of the snapshot's next-hop table, `None` for replies (auto last hop).
-    pub next_hop: Option<NextHopId>,
 }
 
 #[cfg(test)]

@@ -9,7 +9,6 @@ mod command;
 mod dispatch;
 mod hand_off;
 mod housekeeping;
-mod limiter;
 mod pools;
 mod port;
 
@@ -19,6 +18,7 @@ pub use pools::Pools;
 
 use crate::clock;
 use crate::engine::PollMode;
+use crate::limiter::Limiter;
 use crate::pipeline::Pipeline;
 use crate::rcu::Reader;
 use crate::snapshot::Snapshot;
@@ -27,11 +27,14 @@ use crate::types::{INTERFACES_MAX, Time, WorkerId};
 use crate::xdp::heartbeat::Heartbeats;
 use crate::xdp::maps::FlowMap;
 use crate::xdp::sleep::{SLEEP_MAX, Sleeper};
+use core::time::Duration;
 use crossbeam::queue::ArrayQueue;
 use dispatch::Egress;
-use limiter::Limiter;
 use port::Port;
 use std::sync::Arc;
+
+/// What may return to the kernel at once: a tenth of a second's allowance.
+const ROAD_BURST: Duration = Duration::from_millis(100);
 
 /// What a worker is told once.
 #[derive(Debug, Clone, Copy)]
@@ -93,7 +96,7 @@ impl Worker {
     /// A worker for the calling thread.
     pub fn new(parts: WorkerParts, reader: Reader<Snapshot>) -> Self {
         Self {
-            road_limiter: Limiter::new(parts.config.road_rate_pps),
+            road_limiter: Limiter::new(parts.config.road_rate_pps, ROAD_BURST),
             parts,
             reader,
             ports: Vec::with_capacity(command::PAIRS_MAX),

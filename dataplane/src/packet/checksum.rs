@@ -89,11 +89,11 @@ pub const fn negated(difference: u16) -> u16 {
     !difference
 }
 
-/// The field `checksum` after its data changed by `difference` (RFC 1624 equation 3).
+/// The field `checksum` after its data changed by the sum of these differences (RFC 1624
+/// equation 3).
 #[inline]
-pub fn updated(checksum: [u8; 2], difference: u16) -> [u8; 2] {
-    let data = !u16::from_ne_bytes(checksum);
-    Sum(u64::from(data) + u64::from(difference)).finish()
+pub fn updated(checksum: [u8; 2], differences: Sum) -> [u8; 2] {
+    differences.add_folded(!u16::from_ne_bytes(checksum)).finish()
 }
 
 /// The sum over the pseudo-header of a packet with this five-tuple and L4 length (RFC 9293 section
@@ -152,12 +152,12 @@ mod tests {
             let new = Sum::default().add_bytes(change);
             let checksum = Sum::default().add_bytes(before).finish();
             let delta = difference(new, old);
-            let there = updated(checksum, delta);
+            let there = updated(checksum, Sum::default().add_folded(delta));
             let full = Sum::default().add_bytes(&after).finish();
             // 0 has two forms in ones' complement; both verify.
             let verified = |c: [u8; 2], b: &[u8]| Sum::default().add_bytes(b).add_word(c).fold();
             assert!(there == full || verified(there, &after) == 0xffff);
-            let back = updated(there, negated(delta));
+            let back = updated(there, Sum::default().add_folded(negated(delta)));
             assert_eq!(verified(back, before), 0xffff);
         });
     }

@@ -15,13 +15,13 @@ pub struct Pipeline {
     /// The live flows.
     pub flows: FlowTable,
     affinity: Arc<AffinityTable>,
-    rejects: reject::Limiter,
+    rejects: reject::Rejects,
 }
 
 impl Pipeline {
     /// A packet path over this table. `affinity` is shared by all workers.
     pub fn new(flows: FlowTable, affinity: Arc<AffinityTable>) -> Self {
-        Self { flows, affinity, rejects: reject::Limiter::default() }
+        Self { flows, affinity, rejects: reject::Rejects::default() }
     }
 
     /// Decides every packet of a burst. After it, no verdict is `Pending`; bytes have changed where

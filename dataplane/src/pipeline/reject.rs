@@ -1,15 +1,20 @@
 //! The answer to packets that nobody serves: ICMP port unreachable (semantics D4), made in the
 //! packet's own frame.
 
+use crate::limiter::Limiter;
 use crate::packet::checksum::Sum;
 use crate::packet::headers::ETHERNET_BYTES;
 use crate::pipeline::packet::Packet;
 use crate::types::Time;
 use crate::verdict::{DropReason, RejectReason, Verdict};
+use core::time::Duration;
 
 /// Answers per second and worker: the kernel's `icmp_msgs_per_sec`. More would make a gateway an
 /// amplifier of spoofed floods.
-const PER_SECOND: u64 = 1_000;
+const PER_SECOND: u32 = 1_000;
+
+/// What may be answered at once: a second's allowance.
+const BURST: Duration = Duration::from_secs(1);
 
 /// The largest ICMP error (RFC 1812 section 4.3.2.3).
 const PACKET_BYTES_MAX: usize = 576;
@@ -18,25 +23,17 @@ const IP_BYTES: usize = 20;
 const ICMP_BYTES: usize = 8;
 const QUOTE_OFFSET: usize = ETHERNET_BYTES + IP_BYTES + ICMP_BYTES;
 
-/// A bucket of answers that refills with time.
-#[derive(Debug, Default)]
-pub(super) struct Limiter {
-    /// When the bucket was last seen, less what was taken since: the time up to which it is spent.
-    spent_until_ns: u64,
+/// Answers, as many as may be.
+#[derive(Debug)]
+pub(super) struct Rejects(Limiter);
+
+impl Default for Rejects {
+    fn default() -> Self {
+        Self(Limiter::new(PER_SECOND, BURST))
+    }
 }
 
-impl Limiter {
-    fn take(&mut self, now: Time) -> bool {
-        const COST_NS: u64 = 1_000_000_000 / PER_SECOND;
-        const BURST_NS: u64 = 1_000_000_000;
-        let from = self.spent_until_ns.max(now.0.saturating_sub(BURST_NS));
-        let may = from + COST_NS <= now.0;
-        if may {
-            self.spent_until_ns = from + COST_NS;
-        }
-        may
-    }
-
+impl Rejects {
     /// Turns a packet into its answer, or drops it where there were too many.
     pub(super) fn answer(
         &mut self,
@@ -44,7 +41,7 @@ impl Limiter {
         reason: RejectReason,
         now: Time,
     ) -> Verdict {
-        if !self.take(now) {
+        if !self.0.take(now) {
             return Verdict::Drop(DropReason::RateLimited);
         }
         match port_unreachable(packet) {
@@ -103,7 +100,7 @@ mod tests {
 
     #[test]
     fn the_limiter_allows_a_second_of_burst_and_then_its_rate() {
-        let mut limiter = Limiter::default();
+        let mut limiter = Rejects::default().0;
         let start = Time(10_000_000_000);
         assert_eq!((0..5_000).filter(|_| limiter.take(start)).count(), 1_000);
         let later = Time(start.0 + 10_000_000);

@@ -58,12 +58,11 @@ fn rewrite_ipv4(frame: &mut [u8], outgoing: &TranslationV4, addresses: u16) {
     header[8] = header[8].saturating_sub(1);
     let after = [header[8], header[9]];
     // RFC 1624 equation 3, for the TTL's word and the addresses at once.
-    let sum = Sum::default()
-        .add_folded(!u16::from_ne_bytes([header[10], header[11]]))
+    let changes = Sum::default()
         .add_folded(!u16::from_ne_bytes(before))
         .add_word(after)
-        .add_folded(addresses)
-        .finish();
+        .add_folded(addresses);
+    let sum = checksum::updated([header[10], header[11]], changes);
     header[10..12].copy_from_slice(&sum);
     header[12..16].copy_from_slice(&outgoing.source);
     header[16..20].copy_from_slice(&outgoing.destination);
@@ -120,8 +119,8 @@ fn rewrite_l4(
         // No checksum (RFC 768): stays none.
         stored
     } else {
-        let data = Sum::default().add_folded(!u16::from_ne_bytes(stored));
-        data.add_folded(addresses).add_folded(ports).finish()
+        let changes = Sum::default().add_folded(addresses).add_folded(ports);
+        checksum::updated(stored, changes)
     };
     let field = if protocol == Protocol::Udp { never_none(field, stored) } else { field };
     if let Some(place) = l4.get_mut(at..at + 2) {

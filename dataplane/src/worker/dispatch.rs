@@ -3,7 +3,7 @@
 use crate::engine::CopyMode;
 use crate::pipeline::finish_checksum;
 use crate::types::{InterfaceSlot, Time, WorkerId};
-use crate::verdict::{DropReason, PassReason, Verdict};
+use crate::verdict::{DropReason, Verdict};
 use crate::worker::Worker;
 use crate::worker::burst::Decision;
 use crate::worker::hand_off::Handed;
@@ -47,7 +47,7 @@ impl Worker {
         match decision.verdict {
             Verdict::Forward(egress) => self.leave_by(egress, mode, frame, note),
             Verdict::Reject(_) => self.leave_by(note.ingress, mode, frame, note),
-            Verdict::Pass(reason) => self.pass(reason, mode, frame, (note, now)),
+            Verdict::Pass(_) => self.pass(mode, frame, (note, now)),
             Verdict::Drop(reason) => self.discard(mode, frame, &note, reason),
             Verdict::HandOff(worker) => {
                 let handed = Handed::to_process(decision, mode);
@@ -92,13 +92,7 @@ impl Worker {
     }
 
     /// The road back to the kernel (T8): the frame and, behind it, where it came from.
-    fn pass(
-        &mut self,
-        _: PassReason,
-        mode: CopyMode,
-        mut frame: Frame,
-        (mut note, now): (TxNote, Time),
-    ) {
+    fn pass(&mut self, mode: CopyMode, mut frame: Frame, (mut note, now): (TxNote, Time)) {
         if !self.road_limiter.take(now) {
             return self.discard(mode, frame, &note, DropReason::RateLimited);
         }
