@@ -177,6 +177,13 @@ impl Control {
                 self.source.error = None;
                 true
             }
+            SourceEvent::Changed(changes) => {
+                let cluster = Arc::make_mut(self.source.cluster.get_or_insert_default());
+                changes.into_iter().for_each(|change| cluster.apply(change));
+                self.source.changed = Some(Instant::now());
+                self.source.error = None;
+                true
+            }
             SourceEvent::Refused(error) => {
                 let error = chain(&error);
                 tracing::error!("failed to {error}; the last good state keeps serving");

@@ -1,6 +1,7 @@
 //! The cluster as both sources tell it: small types of our own, parsed once, that cannot be wrong.
 
 mod categorize;
+mod change;
 mod endpoint;
 mod endpoint_index;
 mod error;
@@ -13,6 +14,7 @@ mod state;
 mod words;
 
 pub use categorize::{Categories, categorize};
+pub use change::{Change, ObjectName};
 pub use endpoint::{Condition, Endpoint, Hint, Hints};
 pub use endpoint_index::EndpointIndex;
 pub use error::ObjectError;

@@ -78,7 +78,7 @@ impl ClusterState {
         Ok(state)
     }
 
-    fn insert(&mut self, object: Object) {
+    pub(super) fn insert(&mut self, object: Object) {
         match object {
             Object::Service(service) => {
                 self.services.insert(service.key.clone(), Arc::new(service));

@@ -1,6 +1,7 @@
 //! Manifests in files and folders, watched.
 
 use super::error::SourceError;
+use super::event::SourceEvent;
 use super::manifest;
 use crate::model::ClusterState;
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
@@ -27,15 +28,6 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// Largest file that is read: far above any cluster's state, far below what would fill memory.
 const FILE_BYTES_MAX: u64 = 1 << 30;
-
-/// What the source has to tell.
-#[derive(Debug, Clone)]
-pub enum SourceEvent {
-    /// The state, whenever it differs from the last one told.
-    State(Arc<ClusterState>),
-    /// The manifests are wrong; the last state stays.
-    Refused(SourceError),
-}
 
 /// Reads manifests once.
 ///
@@ -258,6 +250,7 @@ mod tests {
                 let names: Vec<_> = state.pods.keys().map(|key| &*key.name).collect();
                 names.join(" ")
             }
+            SourceEvent::Changed(changes) => format!("{changes:?}"),
             SourceEvent::Refused(error) => error.to_string(),
         }
     }

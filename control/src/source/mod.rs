@@ -2,9 +2,11 @@
 
 mod document;
 mod error;
+mod event;
 mod file;
 mod locate;
 mod manifest;
 
 pub use error::SourceError;
-pub use file::{FileSource, SourceEvent, load_once};
+pub use event::SourceEvent;
+pub use file::{FileSource, load_once};
