@@ -1,10 +1,10 @@
 //! What no single field can know: ranges, and fields that must fit together. All at once.
 
 use super::cpu_list::Cpus;
-use super::file::{Config, SourceKind};
+use super::file::Config;
 use super::interfaces::InterfaceConfig;
 use super::scalars::TableSize;
-use super::{NodePortAddress, Problem};
+use super::{NodePortAddress, Problem, source};
 use std::time::Duration;
 use tidegate_dataplane::engine::CopyMode;
 use tidegate_dataplane::snapshot::maglev::{MaglevError, MaglevTable};
@@ -28,7 +28,7 @@ const TABLE_ENTRIES_MAX: u32 = 1 << 20;
 /// Everything that is wrong with `config`, in the order of the fields.
 pub(super) fn problems(config: &Config) -> Vec<Problem> {
     let mut found = Found(Vec::new());
-    source(config, &mut found);
+    source::check(&config.source, &config.client_connection, &mut found);
     node_port_addresses(config, &mut found);
     interfaces(&config.interfaces, &mut found);
     workers(config, &mut found);
@@ -41,19 +41,11 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
     found.0
 }
 
-struct Found(Vec<Problem>);
+pub(super) struct Found(Vec<Problem>);
 
 impl Found {
-    fn add(&mut self, field: impl Into<String>, reason: impl Into<String>) {
+    pub(super) fn add(&mut self, field: impl Into<String>, reason: impl Into<String>) {
         self.0.push(Problem { field: field.into(), reason: reason.into() });
-    }
-}
-
-fn source(config: &Config, found: &mut Found) {
-    if config.source.kind == SourceKind::Kubernetes {
-        found.add("source.kind", "kubernetes is not in this release; use file with manifests");
-    } else if config.source.file.as_ref().is_none_or(|path| path.as_os_str().is_empty()) {
-        found.add("source.file", "is missing: kind file needs a file or folder of manifests");
     }
 }
 
@@ -232,7 +224,7 @@ mod tests {
     fn all_problems_are_told_at_once() {
         let texts = problem_texts(
             "loadBalancer: {maglev: {tableSize: 65536}, sourcePortRange: 29000-31000}\n\
-             memory: {ringSize: 1000}\nsource: {kind: kubernetes}\n",
+             memory: {ringSize: 1000}\nsource: {kind: kubernetes, file: /a}\n",
         );
         assert_eq!(
             texts,
@@ -249,6 +241,8 @@ mod tests {
     fn each_limit_is_kept() {
         for (text, field) in [
             ("source: {kind: file}", "source.file"),
+            ("clientConnection: {qps: 0}", "clientConnection.qps"),
+            ("clientConnection: {burst: 10001}", "clientConnection.burst"),
             ("nodePortAddresses: []", "nodePortAddresses"),
             ("nodePortAddresses: [all, primary]", "nodePortAddresses"),
             ("interfaces: []", "interfaces"),

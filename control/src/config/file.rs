@@ -5,6 +5,7 @@ use super::cpu_list::Cpus;
 use super::interfaces::InterfaceConfig;
 use super::node_port_addresses::NodePortAddress;
 use super::scalars::{HumanDuration, SampleRate, SourcePorts, TableSize};
+use super::source::{ClientConnection, Source};
 use super::{ConfigError, check};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -31,6 +32,8 @@ pub struct Config {
     pub hostname_override: String,
     /// Where Services come from.
     pub source: Source,
+    /// How to reach the API server; `source.kind: kubernetes`.
+    pub client_connection: ClientConnection,
     /// Which of the node's addresses serve node ports.
     pub node_port_addresses: Vec<NodePortAddress>,
     /// The interfaces to take packets from.
@@ -60,6 +63,7 @@ impl Default for Config {
             kind: Kind::LoadBalancerConfiguration,
             hostname_override: String::new(),
             source: Source::default(),
+            client_connection: ClientConnection::default(),
             node_port_addresses: vec![NodePortAddress::Primary],
             interfaces: vec![InterfaceConfig::named("eth0")],
             workers: Workers::default(),
@@ -124,34 +128,6 @@ pub enum ApiVersion {
 pub enum Kind {
     /// The only one so far.
     LoadBalancerConfiguration,
-}
-
-/// Where Services come from.
-#[derive(Clone, PartialEq, Eq, Debug, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Source {
-    /// The kind of source.
-    pub kind: SourceKind,
-    /// A file or a folder of manifests: Service, EndpointSlice, Node, Pod, List.
-    #[serde(default)]
-    pub file: Option<PathBuf>,
-}
-
-impl Default for Source {
-    fn default() -> Self {
-        Self { kind: SourceKind::File, file: Some(PathBuf::from("/etc/tidegate/services.yaml")) }
-    }
-}
-
-/// The kinds of source.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum SourceKind {
-    /// Manifests, watched; no cluster needed.
-    File,
-    /// The API server. Known by name so that the refusal can say so: not in this release.
-    #[schemars(skip)]
-    Kubernetes,
 }
 
 /// The threads that forward.

@@ -9,16 +9,16 @@ mod host;
 mod interfaces;
 mod node_port_addresses;
 mod scalars;
+mod source;
 
 pub use cpu_list::{CpuList, Cpus, Queues};
 pub use engine::HostFacts;
 pub use error::{ConfigError, Problem};
 pub use file::{Algorithm, ApiVersion, Fallback, Kind, LogFormat, LogLevel};
-pub use file::{
-    Config, Conntrack, Latency, LoadBalancer, Logging, Maglev, Memory, Source, SourceKind, Workers,
-};
+pub use file::{Config, Conntrack, Latency, LoadBalancer, Logging, Maglev, Memory, Workers};
 pub use host::node_name;
 pub use interfaces::{InterfaceConfig, Role, interface_config};
 pub use node_port_addresses::NodePortAddress;
 pub(crate) use node_port_addresses::networks_allow;
 pub use scalars::{HumanDuration, SampleRate, SourcePorts, TableSize};
+pub use source::{ClientConnection, Source, SourceKind};

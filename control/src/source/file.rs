@@ -1,6 +1,6 @@
 //! Manifests in files and folders, watched.
 
-use super::error::SourceError;
+use super::error::ManifestError;
 use super::event::SourceEvent;
 use super::manifest;
 use crate::model::ClusterState;
@@ -33,7 +33,7 @@ const FILE_BYTES_MAX: u64 = 1 << 30;
 ///
 /// # Errors
 /// A path cannot be read, or a manifest is wrong: with file, line and reason.
-pub fn load_once(paths: &[PathBuf]) -> Result<ClusterState, SourceError> {
+pub fn load_once(paths: &[PathBuf]) -> Result<ClusterState, ManifestError> {
     let mut placed = Vec::new();
     for path in paths {
         for file in files(path)? {
@@ -45,7 +45,7 @@ pub fn load_once(paths: &[PathBuf]) -> Result<ClusterState, SourceError> {
 
 /// The files that `path` means: itself, or what lies in the folder, sorted by name. Hidden ones
 /// are an editor's or kubelet's own business.
-fn files(path: &Path) -> Result<Vec<PathBuf>, SourceError> {
+fn files(path: &Path) -> Result<Vec<PathBuf>, ManifestError> {
     let error = |e: io::Error| refused(path, &e);
     if !fs::metadata(path).map_err(error)?.is_dir() {
         return Ok(vec![path.to_owned()]);
@@ -68,18 +68,18 @@ fn is_manifest(file: &Path) -> bool {
     is_named && !name.starts_with('.') && file.is_file()
 }
 
-fn read(file: &Path) -> Result<String, SourceError> {
+fn read(file: &Path) -> Result<String, ManifestError> {
     let error = |e: io::Error| refused(file, &e);
     let size = fs::metadata(file).map_err(error)?.len();
     if size > FILE_BYTES_MAX {
         let reason = format!("{size} bytes, at most {FILE_BYTES_MAX} are read");
-        return Err(SourceError { path: file.to_owned(), line: None, reason });
+        return Err(ManifestError { path: file.to_owned(), line: None, reason });
     }
     fs::read_to_string(file).map_err(error)
 }
 
-fn refused(path: &Path, error: &io::Error) -> SourceError {
-    SourceError { path: path.to_owned(), line: None, reason: error.to_string() }
+fn refused(path: &Path, error: &io::Error) -> ManifestError {
+    ManifestError { path: path.to_owned(), line: None, reason: error.to_string() }
 }
 
 /// A running watch over manifests; ends when dropped.
@@ -112,7 +112,7 @@ impl Drop for FileSource {
 
 async fn run(paths: Vec<PathBuf>, sender: mpsc::Sender<SourceEvent>) {
     let mut watch = FolderWatch::new();
-    let mut last: Option<Result<Arc<ClusterState>, SourceError>> = None;
+    let mut last: Option<Result<Arc<ClusterState>, ManifestError>> = None;
     loop {
         // Load-bearing: watching before reading. What changes after the read then wakes us.
         let is_complete = watch.follow(&paths);
@@ -120,7 +120,7 @@ async fn run(paths: Vec<PathBuf>, sender: mpsc::Sender<SourceEvent>) {
         if last.as_ref() != Some(&result) {
             let event = match &result {
                 Ok(state) => SourceEvent::State(Arc::clone(state)),
-                Err(error) => SourceEvent::Refused(error.clone()),
+                Err(error) => SourceEvent::Refused(error.clone().into()),
             };
             last = Some(result);
             if sender.send(event).await.is_err() {
@@ -132,10 +132,10 @@ async fn run(paths: Vec<PathBuf>, sender: mpsc::Sender<SourceEvent>) {
 }
 
 /// Reading is work of many milliseconds where the cluster is large: not on the control thread.
-async fn load(paths: Vec<PathBuf>) -> Result<Arc<ClusterState>, SourceError> {
+async fn load(paths: Vec<PathBuf>) -> Result<Arc<ClusterState>, ManifestError> {
     let first = paths.first().cloned().unwrap_or_default();
     let loaded = tokio::task::spawn_blocking(move || load_once(&paths)).await;
-    let ended = |e: tokio::task::JoinError| SourceError {
+    let ended = |e: tokio::task::JoinError| ManifestError {
         path: first,
         line: None,
         reason: format!("the reading task ended: {e}"),

@@ -1,7 +1,7 @@
 //! From a manifest's text to objects of the model, each with its place.
 
 use super::document::{Document, Entry, Raw, documents, read_document};
-use super::error::SourceError;
+use super::error::ManifestError;
 use super::locate;
 use crate::model::{ClusterState, EndpointSlice, Node, Object, ObjectError, Pod, Service};
 use serde_saphyr::UserMessageFormatter;
@@ -20,7 +20,7 @@ pub(super) struct Placed {
 ///
 /// # Errors
 /// With line and reason.
-pub(super) fn parse(file: &Path, text: &str) -> Result<Vec<Placed>, SourceError> {
+pub(super) fn parse(file: &Path, text: &str) -> Result<Vec<Placed>, ManifestError> {
     let mut placed = Vec::new();
     for document in documents(text) {
         parse_document(file, &document, &mut placed)?;
@@ -32,7 +32,7 @@ pub(super) fn parse(file: &Path, text: &str) -> Result<Vec<Placed>, SourceError>
 ///
 /// # Errors
 /// Two Services claim one node port.
-pub(super) fn assemble(placed: Vec<Placed>) -> Result<ClusterState, SourceError> {
+pub(super) fn assemble(placed: Vec<Placed>) -> Result<ClusterState, ManifestError> {
     let mut places: BTreeMap<String, (PathBuf, u64)> = BTreeMap::new();
     for Placed { object, file, line } in &placed {
         let title = object.title();
@@ -46,7 +46,7 @@ pub(super) fn assemble(placed: Vec<Placed>) -> Result<ClusterState, SourceError>
         let second = place(&clash.second).cloned();
         let first = place(&clash.first)
             .map(|(file, line)| format!("; the first is at {}:{line}", file.display()));
-        SourceError {
+        ManifestError {
             path: second.as_ref().map(|(file, _)| file.clone()).unwrap_or_default(),
             line: second.map(|(_, line)| line),
             reason: format!("{clash}{}", first.unwrap_or_default()),
@@ -58,13 +58,13 @@ fn parse_document(
     file: &Path,
     document: &Document<'_>,
     placed: &mut Vec<Placed>,
-) -> Result<(), SourceError> {
+) -> Result<(), ManifestError> {
     let read = read_document(document.text);
     // The snippet should show the file's own line numbers: read once more, moved down. Only errors
     // pay for it.
     let read =
         read.or_else(|_moved| read_document(&("\n".repeat(document.lines_before) + document.text)));
-    let entries = read.map_err(|error| SourceError {
+    let entries = read.map_err(|error| ManifestError {
         path: file.to_owned(),
         line: error.location().map(|location| location.line()),
         reason: text(&error),
@@ -74,7 +74,7 @@ fn parse_document(
         let Entry { item, line, raw } = entry;
         let object = model(&raw).map_err(|error| {
             let found = locate::line_of(document.text, item, &error.field);
-            SourceError {
+            ManifestError {
                 path: file.to_owned(),
                 line: Some(before + found.unwrap_or(line)),
                 reason: format!("{}: {error}", raw.title()),
@@ -104,7 +104,7 @@ mod tests {
     use super::*;
     use crate::model::ObjectKey;
 
-    fn load(text: &str) -> Result<ClusterState, SourceError> {
+    fn load(text: &str) -> Result<ClusterState, ManifestError> {
         assemble(parse(Path::new("web.yaml"), text)?)
     }
 

@@ -1,12 +1,13 @@
-//! Where Services come from: files here, the API server in a later release. Both feed the model.
+//! Where Services come from: files, or the API server. Both feed the model.
 
 mod document;
 mod error;
 mod event;
 mod file;
+pub mod kubernetes;
 mod locate;
 mod manifest;
 
-pub use error::SourceError;
+pub use error::{ManifestError, SourceError};
 pub use event::SourceEvent;
 pub use file::{FileSource, load_once};

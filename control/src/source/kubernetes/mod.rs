@@ -1,0 +1,6 @@
+//! The API server as a source.
+
+mod client;
+mod pace;
+
+pub use client::connect;
