@@ -192,7 +192,7 @@ impl Fixture {
             snapshot.fronts.insert(key, Arc::new(front));
             snapshot.services.insert(service.id, service);
         }
-        snapshot.next_hops = Arc::new((1..=self.backends.max(1)).map(next_hop).collect());
+        snapshot.next_hops = (1..=self.backends.max(1)).map(next_hop).collect();
         snapshot.interfaces = Arc::new(vec![
             None,
             Some(interface(1, "outer", GATEWAY_MAC)),

@@ -255,7 +255,7 @@ pub const BACKEND_SLOTS_MAX: usize = 65_536;
 /// Service ports with counters of their own; further ones share slot 0.
 pub const SERVICE_SLOTS_MAX: usize = 16_384;
 
-/// Index into [`crate::snapshot::Snapshot::next_hops`]; stable while the process lives.
+/// Index into [`crate::snapshot::Snapshot::next_hops`]; stable while a backend or flow names it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 #[repr(transparent)]
 pub struct NextHopId(pub u32);

@@ -117,8 +117,11 @@ impl Worker {
             let packets = self.serve_ports() + self.take_handed();
             self.housekeep(now);
             self.account_round(now, packets);
-            if packets == 0 && self.may_sleep(now) {
-                self.sleep();
+            if packets == 0 {
+                self.read_snapshot();
+                if self.may_sleep(now) {
+                    self.sleep();
+                }
             }
         }
     }
@@ -138,6 +141,13 @@ impl Worker {
         work.polls_work.add(1);
         work.busy_ns.add(end.0.saturating_sub(now.0));
         self.idle_since = end;
+    }
+
+    /// A round without packets reads the snapshot for its version alone: who published it sees that
+    /// the next packet meets it.
+    fn read_snapshot(&mut self) {
+        let version = self.reader.read().version;
+        self.parts.counters.work.snapshot_version.set(version.0);
     }
 
     fn may_sleep(&mut self, now: Time) -> bool {

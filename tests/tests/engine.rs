@@ -114,7 +114,7 @@ fn snapshot(rig: &Rig, masquerade: bool) -> Result<Snapshot> {
         snat_address: Some(IpAddr::V4(rig.topology.plan().gateway_inside()).into()),
         mtu_bytes: 1500,
     };
-    snapshot.next_hops = Arc::new(vec![hop]);
+    snapshot.next_hops = [hop].into_iter().collect();
     let interfaces = [interface(&rig.outer, "eth0"), interface(&rig.inner, "eth1")];
     snapshot.interfaces = Arc::new(core::iter::once(None).chain(interfaces.map(Some)).collect());
     Ok(snapshot)
@@ -194,7 +194,7 @@ fn run(workers: usize, queues: u32) -> Result<()> {
     let rig = rig(queues)?;
     rig.topology.gateway().enter(|| -> Result<()> {
         let mut engine = start(&rig, workers, queues)?;
-        engine.publish(snapshot(&rig, true)?)?;
+        engine.publish_all(snapshot(&rig, true)?)?;
         check_traffic(&rig, &mut engine)?;
         check_books(&engine)?;
         engine.stop();

@@ -6,8 +6,7 @@ use crate::config::{InterfaceConfig, Role, interface_config};
 use crate::netlink::{Link, NetworkState, NextHopResolution};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::sync::Arc;
-use tidegate_dataplane::snapshot::{NextHop, NextHopState};
+use tidegate_dataplane::snapshot::{Chunked, NextHop, NextHopState};
 use tidegate_dataplane::types::{IfIndex, InterfaceSlot, IpAddress, MacAddress, NextHopId};
 
 /// The table and what people are told about its entries. Entries are never removed: flows name
@@ -16,7 +15,7 @@ use tidegate_dataplane::types::{IfIndex, InterfaceSlot, IpAddress, MacAddress, N
 pub(super) struct NextHops {
     ids: BTreeMap<IpAddress, NextHopId>,
     hops: Vec<Hop>,
-    table: Arc<Vec<NextHop>>,
+    table: Chunked<NextHop>,
 }
 
 /// An entry with what the snapshot has no use for.
@@ -119,15 +118,16 @@ impl NextHops {
             }
             hop.update(&resolution, world);
         }
-        let table: Vec<_> = self.hops.iter().map(|hop| hop.entry.clone()).collect();
-        if *self.table != table {
-            self.table = Arc::new(table);
+        for (index, hop) in self.hops.iter().enumerate() {
+            if self.table.get(index) != Some(&hop.entry) {
+                self.table.set(index, hop.entry.clone());
+            }
         }
     }
 
     /// The table for the snapshot; the same as last time where nothing changed.
-    pub(super) fn table(&self) -> Arc<Vec<NextHop>> {
-        Arc::clone(&self.table)
+    pub(super) fn table(&self) -> Chunked<NextHop> {
+        self.table.clone()
     }
 
     /// The interface that packets to `address` leave by, attached or not.

@@ -97,6 +97,8 @@ impl Retired {
         while self.0.len() > RETIRED_MAX {
             self.0.pop_front();
         }
-        next.services.extend(self.0.iter().map(|service| (service.id, Arc::clone(service))));
+        for service in &self.0 {
+            next.services.insert(service.id, Arc::clone(service));
+        }
     }
 }

@@ -258,7 +258,7 @@ impl Control {
         let begin = Instant::now();
         let fronts = compiled.snapshot.fronts.len();
         self.tally.learn(&compiled.report);
-        match self.engine.publish(compiled.snapshot) {
+        match self.engine.publish_all(compiled.snapshot) {
             Ok(version) => {
                 tracing::debug!(version = version.0, fronts, took = ?begin.elapsed(), "published");
                 self.compiled.is_published = true;

@@ -42,7 +42,7 @@ impl<'s> Trial<'s> {
         source_ports: PortRange,
     ) -> Self {
         // The steering program knows packets by the same keys (`fronts` of steer.bpf.c).
-        let front = front_key(question).and_then(|key| snapshot.fronts.get(&key));
+        let front = front_key(question).and_then(|key| snapshot.front(&key));
         let Some(front) = front else { return Self::unseen(PassReason::NoService) };
         let (slot, mac) = ingress(snapshot);
         let Ok((mut buffer, len)) = frame::build(question, mac) else {

@@ -223,7 +223,7 @@ fn a_set_of_which_nothing_is_resolved_stays_whole() {
 fn a_resolved_next_hop_holds_link_addresses_source_and_mtu() {
     let text = web("") + &slice("web-1", &["10.244.1.7 n1 ready"]);
     let compiled = Rig::attached().compile(&text);
-    let hop = &compiled.snapshot.next_hops[0];
+    let hop = compiled.snapshot.next_hops.get(0).unwrap();
     assert_eq!(hop.egress, InterfaceSlot(2));
     assert_eq!(hop.source_mac, MacAddress([2, 0, 0, 0, 0, 3]));
     assert_eq!(hop.destination_mac, mac(ETH1), "the gateway's");
@@ -261,16 +261,16 @@ fn numbers_are_stable_and_what_did_not_change_is_shared() {
     let web_with = |endpoints: &[&str]| web("") + &slice("web-1", endpoints) + &other;
     let first = rig.compile(&web_with(&["10.244.0.5 gw ready", "10.244.0.6 gw ready"]));
     let same = rig.compile(&web_with(&["10.244.0.6 gw ready", "10.244.0.5 gw ready"]));
-    for (key, front) in &first.snapshot.fronts {
-        assert!(Arc::ptr_eq(front, &same.snapshot.fronts[key]), "{key:?}");
+    for (key, front) in first.snapshot.fronts.iter() {
+        assert!(Arc::ptr_eq(front, same.snapshot.fronts.get(key).unwrap()), "{key:?}");
     }
-    assert!(Arc::ptr_eq(&first.snapshot.next_hops, &same.snapshot.next_hops));
+    assert!(first.snapshot.next_hops.is_same(&same.snapshot.next_hops));
     assert!(Arc::ptr_eq(&first.snapshot.interfaces, &same.snapshot.interfaces));
     let fewer = rig.compile(&web_with(&["10.244.0.6 gw ready"]));
     let shared = |name: &str| {
         let mut fronts = first.snapshot.fronts.iter();
         let (key, front) = fronts.find(|(_, front)| &*front.service.name == name).unwrap();
-        Arc::ptr_eq(front, &fewer.snapshot.fronts[key])
+        Arc::ptr_eq(front, fewer.snapshot.fronts.get(key).unwrap())
     };
     assert!(shared("other") && !shared("web"));
     let (old, new) = (&first.report[1].backends[1], &fewer.report[1].backends[0]);
@@ -312,10 +312,10 @@ fn a_removed_services_name_stays_for_its_flows_and_serves_nobody() {
     for _ in 0..2 {
         let compiled = rig.compile("");
         assert!(compiled.snapshot.fronts.is_empty() && compiled.report.is_empty());
-        let retired = &compiled.snapshot.services[&id];
+        let retired = compiled.snapshot.services.get(&id).unwrap();
         assert_eq!((&*retired.name, retired.serving.len()), ("web", 0));
     }
     let back = rig.compile(&text);
     assert_eq!(back.report[0].id, id);
-    assert_eq!(back.snapshot.services[&id].serving.len(), 1);
+    assert_eq!(back.snapshot.services.get(&id).unwrap().serving.len(), 1);
 }

@@ -25,8 +25,8 @@ impl Engine {
     /// fronts. Returns the workers that have not beaten for more than a second.
     pub fn tick(&mut self) -> Vec<WorkerId> {
         self.publisher.reclaim();
-        // A refusal leaves the front draining; the next tick tries again.
-        self.end_drained().ok();
+        self.end_drained();
+        // A refusal leaves a front too many in the map; the next tick tries again.
         self.retire_fronts().ok();
         let age = |worker: WorkerId| {
             let last = self.steering.heartbeats.last(worker);

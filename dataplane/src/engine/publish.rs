@@ -7,6 +7,7 @@ use crate::engine::{Engine, EngineError};
 use crate::snapshot::{Front, FrontKey, FrontState, Selection, Snapshot, Version};
 use crate::types::{Protocol, ServiceId};
 use core::time::Duration;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -31,104 +32,204 @@ fn steered(front: &Front) -> Option<Steered> {
 
 impl Engine {
     /// Publishes a snapshot: fronts are added to the XDP map first, then the pointer is stored,
-    /// then removed fronts start to drain. The version in `snapshot` is set by this call and
-    /// returned.
+    /// then removed fronts start to drain. `changed` are the keys of all fronts that differ from
+    /// the snapshot handed over before: the work is theirs alone. The version and the draining
+    /// fronts of `snapshot` are set by this call; the version is returned.
     ///
     /// # Errors
-    /// The front map is full; the old snapshot stays.
-    pub fn publish(&mut self, mut snapshot: Snapshot) -> Result<Version, EngineError> {
-        let old = Arc::clone(self.publisher.current());
-        snapshot.version = Version(old.version.0 + 1);
-        let version = snapshot.version;
-        self.keep_draining(&old, &mut snapshot);
-        self.add_fronts(&snapshot)?;
-        self.publisher.publish(Arc::new(snapshot));
-        self.published_at = Instant::now();
-        // A refusal here leaves a front too many in the map; the next tick tries again.
-        self.retire_fronts().ok();
-        Ok(version)
+    /// The front map is full; the old snapshot stays. What was changed counts as changed at the
+    /// next call too.
+    pub fn publish(
+        &mut self,
+        snapshot: Snapshot,
+        changed: impl IntoIterator<Item = FrontKey>,
+    ) -> Result<Version, EngineError> {
+        let mut keys = core::mem::take(&mut self.unpublished);
+        keys.extend(changed);
+        let published = self.publish_keys(snapshot, &keys);
+        if published.is_err() {
+            self.unpublished = keys;
+        }
+        published
     }
 
-    /// A TCP front that is gone, or left to the kernel now, stays for its live flows. One that was
-    /// active until now always does: its last flow may begin while this runs.
-    fn keep_draining(&self, old: &Snapshot, new: &mut Snapshot) {
-        for (key, front) in sorted(old) {
-            let is_left = new.fronts.get(&key).is_none_or(|f| steered(f).is_none());
-            let may_live = match steered(&front) {
-                Some(Steered::Active) => true,
-                Some(Steered::Draining) => self.has_flows(front.service.id),
-                None => false,
-            };
-            if !is_left || key.protocol != Protocol::Tcp || !may_live {
-                continue;
+    /// Publishes a snapshot of which nothing is known: every front of it and of the one before
+    /// counts as changed.
+    ///
+    /// # Errors
+    /// As [`Engine::publish`].
+    pub fn publish_all(&mut self, snapshot: Snapshot) -> Result<Version, EngineError> {
+        let current = Arc::clone(self.publisher.current());
+        let keys: Vec<_> = snapshot.fronts.keys().chain(current.fronts.keys()).copied().collect();
+        self.publish(snapshot, keys)
+    }
+
+    fn publish_keys(
+        &mut self,
+        mut snapshot: Snapshot,
+        keys: &BTreeSet<FrontKey>,
+    ) -> Result<Version, EngineError> {
+        let old = Arc::clone(self.publisher.current());
+        snapshot.draining = old.draining.clone();
+        keep_draining(&old, &mut snapshot, keys);
+        // Before the first addition: if one fails, the next tick takes back those before it.
+        self.unsettled.extend(keys);
+        self.add_fronts(&snapshot, keys)?;
+        Ok(self.store(snapshot, keys))
+    }
+
+    fn add_fronts(&mut self, new: &Snapshot, keys: &BTreeSet<FrontKey>) -> Result<(), EngineError> {
+        for key in keys {
+            let is_active = new.fronts.get(key).and_then(|front| steered(front)).is_some();
+            if is_active && self.steered.get(key) != Some(&Steered::Active) {
+                self.steering.fronts.insert(key, false)?;
+                self.steered.insert(*key, Steered::Active);
             }
-            let draining = Front { state: FrontState::Draining, ..(*front).clone() };
-            new.services.entry(front.service.id).or_insert_with(|| Arc::clone(&front.service));
-            new.fronts.insert(key, Arc::new(draining));
         }
+        Ok(())
+    }
+
+    fn store(&mut self, mut snapshot: Snapshot, keys: &BTreeSet<FrontKey>) -> Version {
+        let version = Version(self.publisher.current().version.0 + 1);
+        snapshot.version = version;
+        self.publisher.publish(Arc::new(snapshot));
+        let (now, current) = (Instant::now(), self.publisher.current());
+        for key in keys {
+            if current.draining.contains_key(key) {
+                self.drained_since.entry(*key).or_insert(now);
+            } else {
+                self.drained_since.remove(key);
+            }
+        }
+        // One that sleeps reads it too: then every worker tells that it has it.
+        self.workers.iter().for_each(|worker| worker.waker.poke());
+        self.unsettled.extend(keys);
+        // A refusal here leaves a front too many in the map; the next tick tries again.
+        self.retire_fronts().ok();
+        version
+    }
+
+    /// Makes the XDP map hold what the published snapshot says, where the two may differ; also what
+    /// an addition left behind that failed half way.
+    pub(super) fn retire_fronts(&mut self) -> Result<(), EngineError> {
+        let current = Arc::clone(self.publisher.current());
+        while let Some(key) = self.unsettled.first().copied() {
+            let wanted = current.front(&key).and_then(|front| steered(front));
+            match wanted {
+                _ if self.steered.get(&key).copied() == wanted => {}
+                Some(state) => {
+                    self.steering.fronts.insert(&key, state == Steered::Draining)?;
+                    self.steered.insert(key, state);
+                }
+                None => {
+                    self.steering.fronts.remove(&key)?;
+                    self.steered.remove(&key);
+                }
+            }
+            self.unsettled.remove(&key);
+        }
+        Ok(())
     }
 
     fn has_flows(&self, service: ServiceId) -> bool {
         self.all_counters.iter().any(|counters| counters.service(service).flows.get() > 0)
     }
 
-    fn add_fronts(&mut self, new: &Snapshot) -> Result<(), EngineError> {
-        for (key, front) in sorted(new) {
-            let is_new = self.steered.get(&key) != Some(&Steered::Active);
-            if is_new && steered(&front) == Some(Steered::Active) {
-                self.steering.fronts.insert(&key, false)?;
-                self.steered.insert(key, Steered::Active);
-            }
-        }
-        Ok(())
-    }
-
-    /// Makes the XDP map hold what the published snapshot says and nothing else; also what an
-    /// addition left behind that failed half way.
-    pub(super) fn retire_fronts(&mut self) -> Result<(), EngineError> {
-        let current = Arc::clone(self.publisher.current());
-        let wanted = |key: &FrontKey| current.fronts.get(key).and_then(|front| steered(front));
-        let mut changed: Vec<_> = self.steered.iter().map(|(key, state)| (*key, *state)).collect();
-        changed.retain(|(key, state)| wanted(key) != Some(*state));
-        changed.sort_unstable_by_key(|(key, _)| *key);
-        for (key, _) in changed {
-            if let Some(state) = wanted(&key) {
-                self.steering.fronts.insert(&key, state == Steered::Draining)?;
-                self.steered.insert(key, state);
-            } else {
-                self.steering.fronts.remove(&key)?;
-                self.steered.remove(&key);
-            }
-        }
-        Ok(())
-    }
-
     /// Ends fronts whose last flow is gone.
-    pub(super) fn end_drained(&mut self) -> Result<(), EngineError> {
-        if self.published_at.elapsed() < GRACE {
-            return Ok(());
-        }
-        let current = self.publisher.current();
-        let is_over = |front: &Front| {
-            front.state == FrontState::Draining && !self.has_flows(front.service.id)
+    pub(super) fn end_drained(&mut self) {
+        let current = Arc::clone(self.publisher.current());
+        let is_over = |(key, since): &(&FrontKey, &Instant)| {
+            let front = current.draining.get(key);
+            since.elapsed() >= GRACE && front.is_none_or(|front| !self.has_flows(front.service.id))
         };
-        if !current.fronts.values().any(|front| is_over(front)) {
-            return Ok(());
+        let over: BTreeSet<_> =
+            self.drained_since.iter().filter(is_over).map(|(key, _)| *key).collect();
+        if over.is_empty() {
+            return;
         }
-        let mut next = Snapshot::clone(current);
-        next.fronts.retain(|_, front| !is_over(front));
-        self.publish(next).map(drop)
+        let mut next = Snapshot::clone(&current);
+        for key in &over {
+            next.draining.remove(key);
+        }
+        self.store(next, &over);
     }
 
     /// The snapshot that was published last.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         Arc::clone(self.publisher.current())
     }
+
+    /// The version that each worker read last, by worker. One that sleeps is woken to read a new
+    /// one, so all follow within a burst.
+    pub fn versions_read(&self) -> impl Iterator<Item = Version> {
+        self.all_counters.iter().map(|counters| Version(counters.work.snapshot_version.get()))
+    }
 }
 
-/// The fronts in the order of their keys: the kernel's refusals come in a fixed order.
-fn sorted(snapshot: &Snapshot) -> Vec<(FrontKey, Arc<Front>)> {
-    let mut fronts: Vec<_> = snapshot.fronts.iter().map(|(k, f)| (*k, Arc::clone(f))).collect();
-    fronts.sort_unstable_by_key(|(key, _)| *key);
-    fronts
+/// A TCP front that is gone, or left to the kernel now, stays for its live flows. One that was
+/// active until now always does: its last flow may begin while this runs. One that is active again
+/// drains no more.
+fn keep_draining(old: &Snapshot, new: &mut Snapshot, keys: &BTreeSet<FrontKey>) {
+    for key in keys {
+        if new.fronts.get(key).is_some_and(|front| steered(front).is_some()) {
+            new.draining.remove(key);
+            continue;
+        }
+        let active = old.fronts.get(key).filter(|f| steered(f) == Some(Steered::Active));
+        if let Some(front) = active.filter(|_| key.protocol == Protocol::Tcp) {
+            let draining = Front { state: FrontState::Draining, ..Front::clone(front) };
+            new.draining.insert(*key, Arc::new(draining));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Fixture;
+    use crate::verdict::PassReason;
+
+    fn keys(snapshot: &Snapshot) -> BTreeSet<FrontKey> {
+        snapshot.fronts.keys().copied().collect()
+    }
+
+    fn drained(snapshot: &Snapshot) -> Vec<Protocol> {
+        snapshot.draining.keys().map(|key| key.protocol).collect()
+    }
+
+    #[test]
+    fn a_tcp_front_that_goes_drains_until_it_is_active_again_and_a_udp_front_just_goes() {
+        let old = Fixture::default().snapshot();
+        let mut gone = Snapshot::default();
+        keep_draining(&old, &mut gone, &keys(&old));
+        assert_eq!(drained(&gone), [Protocol::Tcp]);
+        let key = gone.draining.keys().next().copied().unwrap();
+        assert_eq!(gone.front(&key).unwrap().state, FrontState::Draining);
+        let mut back = Snapshot { draining: gone.draining.clone(), ..old.clone() };
+        keep_draining(&gone, &mut back, &keys(&old));
+        assert!(back.draining.is_empty());
+        assert_eq!(back.front(&key).unwrap().state, FrontState::Active);
+    }
+
+    #[test]
+    fn a_front_that_is_left_to_the_kernel_drains_and_flows_still_find_it() {
+        let old = Fixture::default().snapshot();
+        let pass = Selection::Pass(PassReason::LocalBackend);
+        let mut left = Fixture::default().snapshot_with(pass);
+        keep_draining(&old, &mut left, &keys(&old));
+        assert_eq!(drained(&left), [Protocol::Tcp]);
+        let key = left.draining.keys().next().copied().unwrap();
+        assert_eq!(left.front(&key).unwrap().state, FrontState::Draining);
+        let mut gone = Snapshot { draining: left.draining.clone(), ..Snapshot::default() };
+        keep_draining(&left, &mut gone, &keys(&left));
+        assert_eq!(drained(&gone), [Protocol::Tcp], "it drains on where it goes as a whole");
+    }
+
+    #[test]
+    fn only_what_is_said_to_have_changed_is_looked_at() {
+        let old = Fixture::default().snapshot();
+        let mut gone = Snapshot::default();
+        keep_draining(&old, &mut gone, &BTreeSet::new());
+        assert!(gone.draining.is_empty());
+    }
 }

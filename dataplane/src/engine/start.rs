@@ -23,6 +23,7 @@ use core::time::Duration;
 use crossbeam::channel::bounded;
 use crossbeam::queue::ArrayQueue;
 use hashbrown::HashMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -44,9 +45,14 @@ pub struct Engine {
     pub(super) retired: HashMap<(InterfaceSlot, u32), QueueStatistics>,
     /// What the XDP program's front map holds.
     pub(super) steered: HashMap<FrontKey, Steered>,
-    pub(super) published_at: Instant,
+    /// Fronts whose change was not published: the front map was full.
+    pub(super) unpublished: BTreeSet<FrontKey>,
+    /// Fronts of which the XDP program's map may hold something else than the snapshot.
+    pub(super) unsettled: BTreeSet<FrontKey>,
+    /// Since when the draining fronts drain.
+    pub(super) drained_since: BTreeMap<FrontKey, Instant>,
     /// Slots that were ever attached: the XDP program's counters of these are reported.
-    pub(super) known_slots: std::collections::BTreeSet<InterfaceSlot>,
+    pub(super) known_slots: BTreeSet<InterfaceSlot>,
     _road: Road,
 }
 
@@ -87,8 +93,10 @@ impl Engine {
             free_xsk: (0..crate::xdp::layout::QUEUES_MAX).rev().collect(),
             retired: HashMap::new(),
             steered: HashMap::new(),
-            published_at: Instant::now(),
-            known_slots: std::collections::BTreeSet::new(),
+            unpublished: BTreeSet::new(),
+            unsettled: BTreeSet::new(),
+            drained_since: BTreeMap::new(),
+            known_slots: BTreeSet::new(),
             _road: road,
             config,
         };

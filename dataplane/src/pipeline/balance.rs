@@ -27,7 +27,7 @@ pub(super) fn new_flow(
     }
     let key = &packet.headers.key;
     let front = FrontKey { address: key.dst, port: key.dst_port, protocol: key.protocol };
-    let Some(front) = snapshot.fronts.get(&front) else {
+    let Some(front) = snapshot.front(&front) else {
         return Verdict::Pass(PassReason::FrontGone);
     };
     if let Some(reason) = refused(front, packet) {

@@ -5,7 +5,7 @@ mod rows;
 use crate::flow_table::{Direction, FlowState, OwnerDirectory};
 use crate::packet::headers::tcp_flags::{ACK, FIN, RST, SYN};
 use crate::pipeline::{Packet, Pipeline};
-use crate::snapshot::{Selection, Snapshot, Version};
+use crate::snapshot::{NextHop, Selection, Snapshot, Version};
 use crate::testing::{
     CLIENT_MAC, FRONT, Fixture, GATEWAY_MAC, INNER, OUTER, SNAT_ADDRESS, checksums_are_right, ends,
     send, tcp_frame, udp_frame,
@@ -144,7 +144,7 @@ fn an_established_flow_keeps_its_backend_when_the_set_changes() {
     let (mut pipeline, before) = rig(&Fixture { backends: 10, ..Fixture::default() });
     let after = Fixture { backends: 1, ..Fixture::default() };
     let mut after_snapshot = after.snapshot();
-    after_snapshot.next_hops = Arc::clone(&before.next_hops);
+    after_snapshot.next_hops = before.next_hops.clone();
     after_snapshot.version = Version(2);
     for port in 1..100 {
         let client = format!("10.1.0.1:{port}");
@@ -159,11 +159,11 @@ fn an_established_flow_keeps_its_backend_when_the_set_changes() {
 fn a_udp_flow_moves_when_its_backend_stops_serving_and_only_then() {
     let (mut pipeline, before) = rig(&Fixture { backends: 10, ..Fixture::default() });
     let mut after = Fixture { backends: 1, ..Fixture::default() }.snapshot();
-    after.next_hops = Arc::clone(&before.next_hops);
+    after.next_hops = before.next_hops.clone();
     after.version = Version(2);
     let mut none = Fixture { backends: 0, ..Fixture::default() }
         .snapshot_with(Selection::Reject(RejectReason::NoEndpoints));
-    none.next_hops = Arc::clone(&before.next_hops);
+    none.next_hops = before.next_hops.clone();
     none.version = Version(3);
     for port in 1..100 {
         let frame = udp_frame(&format!("10.1.0.1:{port}"), FRONT, b"");
@@ -204,9 +204,8 @@ fn a_used_up_ttl_is_dropped_in_both_directions() {
 #[test]
 fn a_packet_larger_than_the_egress_mtu_is_dropped_by_name() {
     let (mut pipeline, mut snapshot) = rig(&Fixture::default());
-    let mut hops = (*snapshot.next_hops).clone();
-    hops.iter_mut().for_each(|hop| hop.mtu_bytes = 600);
-    snapshot.next_hops = Arc::new(hops);
+    let small = |hop: &NextHop| NextHop { mtu_bytes: 600, ..hop.clone() };
+    snapshot.next_hops = snapshot.next_hops.iter().map(small).collect();
     let frame = udp_frame(CLIENT, FRONT, &[0; 700]);
     let (verdict, _) = send(&mut pipeline, &snapshot, &frame, NOW);
     assert_eq!(verdict, Verdict::Drop(DropReason::PktTooBig));

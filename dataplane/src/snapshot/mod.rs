@@ -2,36 +2,44 @@
 //! pointer store (T10). Nothing in here is ever changed after it was published.
 
 pub mod backend;
+pub mod chunked;
 pub mod front;
 pub mod maglev;
 pub mod networks;
 pub mod next_hop;
+pub mod sharded;
 
 pub use backend::{Backend, BackendSet, Picker};
+pub use chunked::Chunked;
 pub use front::{Front, FrontKey, FrontKind, FrontState, Selection, ServicePort};
 pub use maglev::MaglevTable;
 pub use networks::Networks;
 pub use next_hop::{Interface, NextHop, NextHopState};
+pub use sharded::Sharded;
 
 use crate::types::{InterfaceSlot, NextHopId, ServiceId};
-use hashbrown::HashMap;
 use std::sync::Arc;
 
 /// Number of a snapshot; grows by one with every publication.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub struct Version(pub u64);
 
-/// The compiled state of the cluster and of the node's network, as one value.
+/// The compiled state of the cluster and of the node's network, as one value. A copy costs a few
+/// pointers, and a change of a copy what it changes.
 #[derive(Debug, Default, Clone)]
 pub struct Snapshot {
     /// This snapshot's number.
     pub version: Version,
-    /// What clients dial, active and draining.
-    pub fronts: HashMap<FrontKey, Arc<Front>>,
+    /// What clients dial.
+    pub fronts: Sharded<FrontKey, Arc<Front>>,
+    /// Fronts that are gone, or left to the kernel now, and have live TCP flows. The packet path's
+    /// own: publication fills it.
+    pub draining: Sharded<FrontKey, Arc<Front>>,
     /// The service ports behind the fronts, also those that only live flows still name.
-    pub services: HashMap<ServiceId, Arc<ServicePort>>,
-    /// Where backends are. Indexed by [`NextHopId`], which never changes its address.
-    pub next_hops: Arc<Vec<NextHop>>,
+    pub services: Sharded<ServiceId, Arc<ServicePort>>,
+    /// Where backends are. Indexed by [`NextHopId`], which keeps its address while any flow names
+    /// it.
+    pub next_hops: Chunked<NextHop>,
     /// The attached interfaces. Indexed by [`InterfaceSlot`]; slot 0 is always `None`.
     pub interfaces: Arc<Vec<Option<Interface>>>,
     /// The node's own `spec.podCIDRs`: a source within is a pod (semantics E3). Empty where the
@@ -40,6 +48,13 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// The front that packets to `key` meet.
+    #[inline]
+    pub fn front(&self, key: &FrontKey) -> Option<&Arc<Front>> {
+        let draining = if self.draining.is_empty() { None } else { self.draining.get(key) };
+        draining.or_else(|| self.fronts.get(key))
+    }
+
     /// The next hop with this number.
     #[inline]
     pub fn next_hop(&self, id: NextHopId) -> Option<&NextHop> {

@@ -3,7 +3,7 @@
 use crate::types::{IfIndex, InterfaceSlot, IpAddress, MacAddress};
 
 /// Whether packets can leave to a next hop.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum NextHopState {
     /// Interface attached, neighbour known.
     Resolved,
@@ -12,15 +12,17 @@ pub enum NextHopState {
     /// The route's interface is none of the attached ones.
     NotAttached,
     /// No route.
+    #[default]
     NoRoute,
     /// The address is one of this node's own.
     Local,
 }
 
-/// Where a backend is: interface, link addresses, and the source address for masquerading.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Where a backend is: interface, link addresses, and the source address for masquerading. The
+/// default leads nowhere.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct NextHop {
-    /// The backend's address; a [`crate::types::NextHopId`] never changes it.
+    /// The backend's address; a [`crate::types::NextHopId`] keeps it while a flow names it.
     pub address: IpAddress,
     /// Whether it can be used.
     pub state: NextHopState,

@@ -126,7 +126,7 @@ pub struct LoopCounters {
     pub flows: Counter,
     /// Flows that ended, by [`FlowEnd`].
     pub flows_ended: [Counter; FlowEnd::ALL.len()],
-    /// Snapshot version last used (gauge).
+    /// Snapshot version last read (gauge).
     pub snapshot_version: Counter,
     /// Frames in the UMEM (gauge).
     pub frames_total: Counter,

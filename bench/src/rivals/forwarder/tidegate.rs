@@ -46,7 +46,7 @@ impl Forwarder for Tidegate {
 
     fn serve(&self, rig: &Rig, session: &Session) -> Result<()> {
         let mut engine = self.start(rig)?;
-        engine.publish(snapshot(rig)?)?;
+        engine.publish_all(snapshot(rig)?)?;
         session.ready();
         session.wait(|| {
             engine.tick();
@@ -130,7 +130,7 @@ fn snapshot(rig: &Rig) -> Result<Snapshot> {
     Ok(Snapshot {
         fronts: core::iter::once((key, Arc::new(front))).collect(),
         services: core::iter::once((service.id, service)).collect(),
-        next_hops: Arc::new(addresses.iter().map(|address| next_hop(rig, *address)).collect()),
+        next_hops: addresses.iter().map(|address| next_hop(rig, *address)).collect(),
         interfaces: Arc::new(vec![None, Some(interface(&rig.outer)), Some(interface(&rig.inner))]),
         ..Snapshot::default()
     })

@@ -24,8 +24,9 @@ fn networks(first: &str, last: &str) -> Arc<Networks> {
 
 /// Changes every front.
 fn change(mut snapshot: Snapshot, how: impl Fn(&mut Front)) -> Snapshot {
-    for front in snapshot.fronts.values_mut() {
-        how(Arc::make_mut(front));
+    for mut front in snapshot.fronts.values().cloned().collect::<Vec<_>>() {
+        how(Arc::make_mut(&mut front));
+        snapshot.fronts.insert(front.key, front);
     }
     snapshot
 }
@@ -157,7 +158,7 @@ fn f11_a_client_keeps_its_backend_on_every_front_and_worker() {
         port: L4Port::new(socket.port()),
         protocol: crate::types::Protocol::Udp,
     };
-    let mut front = Front::clone(&snapshot.fronts[&of(udp)]);
+    let mut front = Front::clone(snapshot.fronts.get(&of(udp)).unwrap());
     front.key = of(vip);
     snapshot.fronts.insert(front.key, Arc::new(front));
     let memory = Arc::new(AffinityTable::with_capacity(64));
