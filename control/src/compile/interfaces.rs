@@ -141,16 +141,16 @@ pub(super) fn table(attached: &Attached, network: &NetworkState) -> Vec<Option<I
                 index: link.index,
                 name: link.name.clone(),
                 mac: link.mac,
-                mtu_bytes: mtu(link),
+                mtu_bytes: mtu(link.mtu_bytes),
             });
         }
     }
     table
 }
 
-/// The MTU as the snapshot holds it; no IPv4 packet is larger than 65535 bytes anyway.
-pub(super) fn mtu(link: &Link) -> u16 {
-    u16::try_from(link.mtu_bytes).unwrap_or(u16::MAX)
+/// An MTU as the snapshot holds it; no packet that we forward is larger than 65535 bytes anyway.
+pub(super) fn mtu(mtu_bytes: u32) -> u16 {
+    u16::try_from(mtu_bytes).unwrap_or(u16::MAX)
 }
 
 #[cfg(test)]

@@ -172,8 +172,13 @@ impl Hop {
             NextHopResolution::NoRoute => {
                 (unusable(address, NextHopState::NoRoute), Some("no route".to_owned()))
             }
-            NextHopResolution::Via { interface, neighbour, mac, source, .. } => {
-                let way = Way { interface: *interface, neighbour: *neighbour, source: *source };
+            NextHopResolution::Via { interface, neighbour, mac, source, mtu_bytes, .. } => {
+                let way = Way {
+                    interface: *interface,
+                    neighbour: *neighbour,
+                    source: *source,
+                    mtu_bytes: *mtu_bytes,
+                };
                 way.entry(address, mac.or(known), world)
             }
         };
@@ -186,6 +191,7 @@ struct Way {
     interface: IfIndex,
     neighbour: IpAddr,
     source: Option<IpAddr>,
+    mtu_bytes: Option<u32>,
 }
 
 impl Way {
@@ -217,7 +223,7 @@ impl Way {
             source_mac: link.mac,
             destination_mac: mac,
             snat_address: self.source.map(Into::into),
-            mtu_bytes: interfaces::mtu(link),
+            mtu_bytes: interfaces::mtu(self.mtu_bytes.unwrap_or(u32::MAX).min(link.mtu_bytes)),
         };
         (entry, None)
     }

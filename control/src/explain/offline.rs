@@ -103,6 +103,7 @@ fn network(own: &[IpAddr]) -> NetworkState {
         address: *address,
         prefix_length: if address.is_ipv4() { 32 } else { 128 },
         is_global: true,
+        is_preferred: true,
     };
     let [v4, v6] = [0, 1].map(|family| default_route(own, family));
     let known = Neighbour { state: NeighbourState::Known(GATEWAY_MAC), is_managed: true };
@@ -128,6 +129,7 @@ fn default_route(own: &[IpAddr], family: usize) -> Route {
         interface: INTERFACE.0,
         gateway: Some(gateway),
         source: Some(first.copied().unwrap_or(source)),
+        mtu_bytes: None,
     };
     Route { metric: 0, kind }
 }

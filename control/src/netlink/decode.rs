@@ -3,7 +3,9 @@
 use super::state::{InterfaceAddress, Link, Neighbour, NeighbourState, Route, RouteKind, Routes};
 use ipnet::IpNet;
 use rtnetlink::packet_route::AddressFamily;
-use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage, AddressScope};
+use rtnetlink::packet_route::address::{
+    AddressAttribute, AddressFlags, AddressMessage, AddressScope,
+};
 use rtnetlink::packet_route::link::{
     LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage,
 };
@@ -12,7 +14,8 @@ use rtnetlink::packet_route::neighbour::{
     NeighbourState as KernelState,
 };
 use rtnetlink::packet_route::route::{
-    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteNextHop, RouteType, RouteVia,
+    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteMetric, RouteNextHop,
+    RoutePreference, RouteType, RouteVia,
 };
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use tidegate_dataplane::types::{IfIndex, MacAddress};
@@ -61,7 +64,16 @@ fn mac(bytes: &[u8]) -> Option<MacAddress> {
     bytes.try_into().ok().map(MacAddress)
 }
 
+/// `None` for an address that is not in use: duplicate address detection has not ended yet, or has
+/// found another owner. An optimistic one is (RFC 4429).
 pub(super) fn address(message: &AddressMessage) -> Option<InterfaceAddress> {
+    let flags = address_flags(message);
+    let is_optimistic = flags.contains(AddressFlags::Optimistic);
+    if flags.contains(AddressFlags::Dadfailed)
+        || (flags.contains(AddressFlags::Tentative) && !is_optimistic)
+    {
+        return None;
+    }
     // On a point-to-point link `Address` is the other end; `Local` is ours wherever it is given.
     let local = message.attributes.iter().find_map(|a| match a {
         AddressAttribute::Local(address) => Some(*address),
@@ -71,18 +83,36 @@ pub(super) fn address(message: &AddressMessage) -> Option<InterfaceAddress> {
         AddressAttribute::Address(address) => Some(*address),
         _ => None,
     });
+    let address = local.or(any)?;
+    // One bit means "secondary" for IPv4 and "temporary" for IPv6.
+    let is_temporary = address.is_ipv6() && flags.contains(AddressFlags::Secondary);
     Some(InterfaceAddress {
         interface: IfIndex(message.header.index),
-        address: local.or(any)?,
+        address,
         prefix_length: message.header.prefix_len,
         is_global: matches!(message.header.scope, AddressScope::Universe | AddressScope::Site),
+        is_preferred: !is_temporary && !flags.contains(AddressFlags::Deprecated),
     })
 }
 
-/// The main table's routes by prefix, the lowest metric first.
+/// The attribute where there is one: the header has room for eight flags alone.
+fn address_flags(message: &AddressMessage) -> AddressFlags {
+    let flags = message.attributes.iter().find_map(|attribute| match attribute {
+        AddressAttribute::Flags(flags) => Some(*flags),
+        _ => None,
+    });
+    flags.unwrap_or(AddressFlags::from_bits_retain(message.header.flags.bits().into()))
+}
+
+/// The main table's routes by prefix, the lowest metric first, and among equal ones the router
+/// that prefers itself most (RFC 4191).
 pub(super) fn routes(messages: &[RouteMessage]) -> Routes {
     let mut routes = Routes::default();
-    for (net, route) in messages.iter().flat_map(route) {
+    // What the kernel learnt about a single destination, as its path MTU, is no route of its own.
+    let is_own = |message: &&RouteMessage| !message.header.flags.contains(RouteFlags::Cloned);
+    let mut messages: Vec<_> = messages.iter().filter(is_own).collect();
+    messages.sort_by_key(|message| preference(message));
+    for (net, route) in messages.into_iter().flat_map(route) {
         match net {
             IpNet::V4(net) => routes.v4.entry(net).or_default().push(route),
             IpNet::V6(net) => routes.v6.entry(net).or_default().push(route),
@@ -93,6 +123,18 @@ pub(super) fn routes(messages: &[RouteMessage]) -> Routes {
     routes
 }
 
+fn preference(message: &RouteMessage) -> u8 {
+    let preference = message.attributes.iter().find_map(|a| match a {
+        RouteAttribute::Preference(preference) => Some(*preference),
+        _ => None,
+    });
+    match preference {
+        Some(RoutePreference::High) => 0,
+        Some(RoutePreference::Low) => 2,
+        _ => 1,
+    }
+}
+
 /// A route of several paths gives one entry per path: the first whose link is up is used.
 fn route(message: &RouteMessage) -> Vec<(IpNet, Route)> {
     let Some(net) = main_table_prefix(message) else { return Vec::new() };
@@ -100,12 +142,8 @@ fn route(message: &RouteMessage) -> Vec<(IpNet, Route)> {
         RouteAttribute::Priority(metric) => Some(*metric),
         _ => None,
     });
-    let source = message.attributes.iter().find_map(|a| match a {
-        RouteAttribute::PrefSource(address) => ip(address),
-        _ => None,
-    });
     let kinds = match message.header.kind {
-        RouteType::Unicast => paths(message, source),
+        RouteType::Unicast => paths(message),
         RouteType::BlackHole | RouteType::Unreachable | RouteType::Prohibit => {
             vec![RouteKind::Refused]
         }
@@ -135,7 +173,12 @@ fn main_table_prefix(message: &RouteMessage) -> Option<IpNet> {
     (table == u32::from(RouteHeader::RT_TABLE_MAIN)).then_some(net)
 }
 
-fn paths(message: &RouteMessage, source: Option<IpAddr>) -> Vec<RouteKind> {
+fn paths(message: &RouteMessage) -> Vec<RouteKind> {
+    let source = message.attributes.iter().find_map(|a| match a {
+        RouteAttribute::PrefSource(address) => ip(address),
+        _ => None,
+    });
+    let mtu_bytes = message.attributes.iter().find_map(mtu);
     let hops = message.attributes.iter().find_map(|a| match a {
         RouteAttribute::MultiPath(hops) => Some(hops),
         _ => None,
@@ -144,6 +187,7 @@ fn paths(message: &RouteMessage, source: Option<IpAddr>) -> Vec<RouteKind> {
         interface: IfIndex(interface),
         gateway: attributes.iter().find_map(gateway),
         source,
+        mtu_bytes,
     };
     if let Some(hops) = hops {
         let path = |hop: &RouteNextHop| via(hop.interface_index, &hop.attributes);
@@ -163,6 +207,14 @@ fn gateway(attribute: &RouteAttribute) -> Option<IpAddr> {
         RouteAttribute::Via(RouteVia::Inet6(v6)) => Some((*v6).into()),
         _ => None,
     }
+}
+
+fn mtu(attribute: &RouteAttribute) -> Option<u32> {
+    let RouteAttribute::Metrics(metrics) = attribute else { return None };
+    metrics.iter().find_map(|metric| match metric {
+        RouteMetric::Mtu(mtu) if *mtu > 0 => Some(*mtu),
+        _ => None,
+    })
 }
 
 fn ip(address: &RouteAddress) -> Option<IpAddr> {
@@ -198,4 +250,65 @@ pub(super) fn neighbour(message: &NeighbourMessage) -> Option<((IfIndex, IpAddr)
         || matches!(kernel, KernelState::Permanent | KernelState::Noarp);
     let key = (IfIndex(message.header.ifindex), address?);
     Some((key, Neighbour { state, is_managed }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_that_are_not_in_use_are_left_out_and_passing_ones_marked() {
+        let decoded = |of: &str, flags: AddressFlags| {
+            let mut message = AddressMessage::default();
+            message.attributes.push(AddressAttribute::Address(of.parse().unwrap()));
+            message.attributes.push(AddressAttribute::Flags(flags));
+            address(&message).map(|own| own.is_preferred)
+        };
+        let none = AddressFlags::empty();
+        let (tentative, optimistic) = (AddressFlags::Tentative, AddressFlags::Optimistic);
+        for (of, flags, expected) in [
+            ("2001:db8::1", none, Some(true)),
+            ("2001:db8::1", AddressFlags::Permanent, Some(true)),
+            ("2001:db8::1", tentative, None),
+            ("2001:db8::1", tentative | optimistic, Some(true)),
+            ("2001:db8::1", tentative | AddressFlags::Dadfailed, None),
+            ("2001:db8::1", optimistic | AddressFlags::Dadfailed, None),
+            ("2001:db8::1", AddressFlags::Deprecated, Some(false)),
+            ("2001:db8::1", AddressFlags::Secondary, Some(false)),
+            ("10.0.0.1", AddressFlags::Secondary, Some(true)),
+        ] {
+            assert_eq!(decoded(of, flags), expected, "{of} {flags:?}");
+        }
+    }
+
+    fn default_by(interface: u32, more: Vec<RouteAttribute>) -> RouteMessage {
+        let mut message = RouteMessage::default();
+        message.header.address_family = AddressFamily::Inet6;
+        message.header.table = RouteHeader::RT_TABLE_MAIN;
+        message.header.kind = RouteType::Unicast;
+        message.attributes.push(RouteAttribute::Oif(interface));
+        message.attributes.extend(more);
+        message
+    }
+
+    #[test]
+    fn of_equal_routers_the_one_that_prefers_itself_comes_first_and_the_kernels_notes_are_none() {
+        let mut noted = default_by(9, vec![]);
+        noted.header.flags = RouteFlags::Cloned;
+        let preference = |p| vec![RouteAttribute::Preference(p)];
+        let mtu = RouteAttribute::Metrics(vec![RouteMetric::Mtu(1400)]);
+        let decoded = routes(&[
+            noted,
+            default_by(1, preference(RoutePreference::Low)),
+            default_by(2, preference(RoutePreference::Medium)),
+            default_by(3, [preference(RoutePreference::High), vec![mtu]].concat()),
+            default_by(4, vec![RouteAttribute::Priority(7)]),
+        ]);
+        let list = decoded.v6.values().next().unwrap();
+        let via = list.iter().map(|route| match route.kind {
+            RouteKind::Via { interface, mtu_bytes, .. } => (interface.0, mtu_bytes),
+            RouteKind::Refused => (0, None),
+        });
+        assert_eq!(via.collect::<Vec<_>>(), [(3, Some(1400)), (2, None), (1, None), (4, None)]);
+    }
 }

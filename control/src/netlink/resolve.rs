@@ -1,6 +1,8 @@
 //! From an address to the interface, link address and source address of its next hop. Pure.
 
-use super::state::{Link, Neighbour, NeighbourState, NetworkState, Route, RouteKind};
+use super::state::{
+    InterfaceAddress, Link, Neighbour, NeighbourState, NetworkState, Route, RouteKind,
+};
 use ipnet::IpNet;
 use std::net::IpAddr;
 use tidegate_dataplane::types::{IfIndex, MacAddress};
@@ -22,9 +24,11 @@ pub enum NextHopResolution {
         mac: Option<MacAddress>,
         /// The kernel keeps asking for it by itself.
         is_managed: bool,
-        /// This node's address on that side: the route's preferred source, else the interface's
-        /// first, else the node's first of the family.
+        /// This node's address on that side, never a link-local one: the route's preferred
+        /// source, else the interface's best, else the node's best of the family.
         source: Option<IpAddr>,
+        /// The route's own MTU in bytes; the link's may be smaller.
+        mtu_bytes: Option<u32>,
     },
 }
 
@@ -37,7 +41,7 @@ impl NetworkState {
         }
         match self.route(address).map(|route| &route.kind) {
             None | Some(RouteKind::Refused) => NextHopResolution::NoRoute,
-            Some(RouteKind::Via { interface, gateway, source }) => {
+            Some(RouteKind::Via { interface, gateway, source, mtu_bytes }) => {
                 let neighbour = gateway.unwrap_or(address);
                 let entry = self.neighbours.get(&(*interface, neighbour)).copied();
                 NextHopResolution::Via {
@@ -46,6 +50,7 @@ impl NetworkState {
                     mac: entry.and_then(known),
                     is_managed: entry.is_some_and(|entry| entry.is_managed),
                     source: source.or_else(|| self.source_for(*interface, address)),
+                    mtu_bytes: *mtu_bytes,
                 }
             }
         }
@@ -71,18 +76,89 @@ impl NetworkState {
     }
 
     fn source_for(&self, interface: IfIndex, address: IpAddr) -> Option<IpAddr> {
-        self.address_on(interface, address).or_else(|| {
-            let of_family = |own: &&super::InterfaceAddress| {
-                own.is_global && own.address.is_ipv4() == address.is_ipv4()
-            };
-            self.addresses.iter().find(of_family).map(|own| own.address)
-        })
+        let fits =
+            |own: &&InterfaceAddress| own.is_global && own.address.is_ipv4() == address.is_ipv4();
+        let own = self.addresses.iter().filter(fits);
+        // Of equal ones the first: `min_by_key` keeps it.
+        own.min_by_key(|own| source_rank(own, interface, address)).map(|own| own.address)
     }
+}
+
+/// The smaller, the better as a source: deprecated and temporary ones come last, the
+/// outgoing interface's first; then, for IPv6, the longest prefix in common with the destination
+/// (RFC 6724 section 5, rules 3, 7 reversed, 5 and 8). That last one also keeps unique local
+/// addresses among themselves (rule 6).
+fn source_rank(own: &InterfaceAddress, interface: IfIndex, to: IpAddr) -> (bool, bool, u32) {
+    let common = match (own.address, to) {
+        (IpAddr::V6(own), IpAddr::V6(to)) => (own.to_bits() ^ to.to_bits()).leading_zeros(),
+        _ => 0,
+    };
+    let apart = 128 - common.min(own.prefix_length.into());
+    (!own.is_preferred, own.interface != interface, apart)
 }
 
 fn known(neighbour: Neighbour) -> Option<MacAddress> {
     match neighbour.state {
         NeighbourState::Known(mac) => Some(mac),
         NeighbourState::Asking | NeighbourState::Failed => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    const EGRESS: IfIndex = IfIndex(2);
+    const OTHER: IfIndex = IfIndex(3);
+
+    /// The source towards `to` of a node with these addresses: on which interface, which address
+    /// with which prefix, and `deprecated` or `link` where it is.
+    fn source(own: &[(IfIndex, &str, &str)], to: &str) -> Option<IpAddr> {
+        let address = |(interface, net, words): &(IfIndex, &str, &str)| {
+            let net: IpNet = net.parse().unwrap();
+            InterfaceAddress {
+                interface: *interface,
+                address: net.addr(),
+                prefix_length: net.prefix_len(),
+                is_global: *words != "link",
+                is_preferred: *words != "deprecated",
+            }
+        };
+        let addresses = Arc::new(own.iter().map(address).collect());
+        let network = NetworkState { addresses, ..NetworkState::default() };
+        network.source_for(EGRESS, to.parse().unwrap())
+    }
+
+    #[test]
+    fn the_source_is_the_best_global_address_of_the_outgoing_interface() {
+        let to = "2001:db8:1::9";
+        let link = (EGRESS, "fe80::1/64", "link");
+        let global = (EGRESS, "2001:db8:1::1/64", "");
+        let further = (EGRESS, "2001:db8:2::1/64", "");
+        let local = (EGRESS, "fd00::1/64", "");
+        let old = (EGRESS, "2001:db8:1::dead/64", "deprecated");
+        let elsewhere = (OTHER, "2001:db8:1::2/64", "");
+        for (own, expected) in [
+            (vec![link, global], Some("2001:db8:1::1")),
+            (vec![link], None),
+            (vec![local, further, global], Some("2001:db8:1::1")),
+            (vec![local, further], Some("2001:db8:2::1")),
+            (vec![old, further], Some("2001:db8:2::1")),
+            (vec![old], Some("2001:db8:1::dead")),
+            (vec![elsewhere, local], Some("fd00::1")),
+            (vec![link, elsewhere], Some("2001:db8:1::2")),
+            (vec![(EGRESS, "10.0.0.1/24", "")], None),
+            (
+                vec![(EGRESS, "2001:db8:1::1/64", ""), (EGRESS, "2001:db8:1::8/64", "")],
+                Some("2001:db8:1::1"),
+            ),
+        ] {
+            let expected = expected.map(|text| text.parse().unwrap());
+            assert_eq!(source(&own, to), expected, "{own:?}");
+        }
+        assert_eq!(source(&[global, local], "fd00::9"), Some("fd00::1".parse().unwrap()));
+        let v4 = [global, (EGRESS, "10.0.0.1/24", ""), (EGRESS, "10.0.9.1/24", "")];
+        assert_eq!(source(&v4, "10.0.9.9"), Some("10.0.0.1".parse().unwrap()));
     }
 }

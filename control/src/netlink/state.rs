@@ -14,7 +14,8 @@ pub struct NetworkState {
     pub version: u64,
     /// The links, by number.
     pub links: Arc<BTreeMap<IfIndex, Link>>,
-    /// The addresses, in the kernel's order: per interface, primary ones first.
+    /// The addresses that the kernel answers for, in its order: per interface, primary ones first.
+    /// Without those that duplicate address detection is still at, or has refused (RFC 4862).
     pub addresses: Arc<Vec<InterfaceAddress>>,
     /// The main table.
     pub routes: Arc<Routes>,
@@ -73,6 +74,9 @@ pub struct InterfaceAddress {
     pub prefix_length: u8,
     /// Valid beyond this host and link.
     pub is_global: bool,
+    /// May be chosen for new flows: neither deprecated, nor one of IPv6's temporary addresses
+    /// (RFC 8981), which change by the day.
+    pub is_preferred: bool,
 }
 
 /// A route of the main table.
@@ -95,6 +99,8 @@ pub enum RouteKind {
         gateway: Option<IpAddr>,
         /// The source address that the route prefers.
         source: Option<IpAddr>,
+        /// The route's own MTU in bytes, where it has one: told by a router, or configured.
+        mtu_bytes: Option<u32>,
     },
     /// Blackhole, unreachable or prohibit: lookup ends here.
     Refused,
@@ -130,15 +136,5 @@ impl NetworkState {
     /// Whether `address` is one of this node's.
     pub fn is_own(&self, address: IpAddr) -> bool {
         address.is_loopback() || self.addresses.iter().any(|own| own.address == address)
-    }
-
-    /// The first global address of `family_of`'s family on an interface.
-    pub fn address_on(&self, interface: IfIndex, family_of: IpAddr) -> Option<IpAddr> {
-        let fits = |own: &&InterfaceAddress| {
-            own.interface == interface
-                && own.is_global
-                && own.address.is_ipv4() == family_of.is_ipv4()
-        };
-        self.addresses.iter().find(fits).map(|own| own.address)
     }
 }

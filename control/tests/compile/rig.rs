@@ -1,6 +1,7 @@
 //! A gateway without kernel, and manifests for it.
 
 use crate::dump;
+use ipnet::IpNet;
 use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::path::Path;
@@ -89,16 +90,29 @@ impl Rig {
     }
 
     pub(crate) fn add_address(&mut self, interface: IfIndex, address: &str) {
-        let address = address.parse().unwrap();
-        let own = InterfaceAddress { interface, address, prefix_length: 24, is_global: true };
+        let address: IpAddr = address.parse().unwrap();
+        self.add_own(InterfaceAddress {
+            interface,
+            address,
+            prefix_length: if address.is_ipv4() { 24 } else { 64 },
+            is_global: true,
+            is_preferred: true,
+        });
+    }
+
+    pub(crate) fn add_own(&mut self, own: InterfaceAddress) {
         Arc::make_mut(&mut self.network.addresses).push(own);
     }
 
     pub(crate) fn add_route(&mut self, net: &str, interface: IfIndex, gateway: Option<&str>) {
         let gateway = gateway.map(|address| address.parse().unwrap());
-        let kind = RouteKind::Via { interface, gateway, source: None };
+        let kind = RouteKind::Via { interface, gateway, source: None, mtu_bytes: None };
         let routes = Arc::make_mut(&mut self.network.routes);
-        routes.v4.entry(net.parse().unwrap()).or_default().push(Route { metric: 0, kind });
+        let list = match net.parse().unwrap() {
+            IpNet::V4(net) => routes.v4.entry(net).or_default(),
+            IpNet::V6(net) => routes.v6.entry(net).or_default(),
+        };
+        list.push(Route { metric: 0, kind });
     }
 
     pub(crate) fn set_neighbour(
