@@ -63,7 +63,7 @@ pub struct ServiceReport {
     pub policy: TrafficPolicy,
     /// What clients dial.
     pub fronts: Vec<FrontKey>,
-    /// What a new flow meets.
+    /// What a new flow meets; where its families differ, what one that is not forwarded does.
     pub selection: SelectionKind,
     /// All its endpoints, sorted by address and port.
     pub backends: Vec<BackendReport>,

@@ -1,22 +1,22 @@
 //! The compiler: keeps the numbers that must stay stable between compilations.
 
 use super::compiled::{Attached, Compiled};
-use super::fronts::{self, Claims, SERVED_FAMILIES};
+use super::fronts::{self, Claims, is_served};
 use super::ids::Ids;
 use super::interfaces::{self, Slots};
 use super::next_hops::{NextHops, World};
-use super::port::{Decision, PortPlan};
+use super::port::{Decision, Decisions, PortPlan};
 use super::share::{self, Retired};
 use super::tables::Tables;
 use super::{ServiceReport, report};
 use crate::config::Config;
 use crate::model::{ClusterState, EndpointIndex, Family};
 use crate::netlink::NetworkState;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use tidegate_dataplane::snapshot::{
-    Front, FrontKey, FrontKind, FrontState, Interface, Networks, Snapshot,
+    Front, FrontKey, FrontKind, FrontState, Interface, Networks, Selection, Snapshot,
 };
 use tidegate_dataplane::types::{IfIndex, IpAddress};
 
@@ -97,7 +97,7 @@ impl Compiler {
         for service in fronted {
             for port in &service.ports {
                 let mut endpoints = index.endpoints(service, port);
-                endpoints.retain(|e| SERVED_FAMILIES.contains(&Family::of(e.address)));
+                endpoints.retain(|e| is_served(service, Family::of(e.address)));
                 let numbers = (&mut self.ids, &mut self.next_hops);
                 plans.push(PortPlan::new(service, port, endpoints, numbers));
             }
@@ -138,11 +138,11 @@ impl Compiler {
         let owners = fronts::owners(&claims);
         let mut reports = Vec::with_capacity(plans.len());
         for (plan, (_, keys)) in plans.iter().zip(claims) {
-            let decision = plan.decide(&self.next_hops, &mut self.tables, &config.load_balancer);
+            let decisions = plan.decide(&self.next_hops, &mut self.tables, &config.load_balancer);
             let is_owned = |(key, _): &(FrontKey, FrontKind)| owners.get(key) == Some(&plan.id);
             let (owned, lost): (Claims, Claims) = keys.into_iter().partition(is_owned);
-            let owned = self.publish(plan, &decision, owned, &mut next);
-            let mut report = report::report(plan, &decision, owned, &self.next_hops);
+            let owned = self.publish(plan, &decisions, owned, &mut next);
+            let mut report = report::report(plan, &decisions, owned, &self.next_hops);
             report.warnings.extend(lost.iter().map(|(key, _)| {
                 format!("{}:{}/{} belongs to another Service", key.address, key.port, key.protocol)
             }));
@@ -157,21 +157,20 @@ impl Compiler {
     fn publish(
         &self,
         plan: &PortPlan<'_>,
-        decision: &Decision,
+        decisions: &Decisions,
         keys: Claims,
         next: &mut Snapshot,
     ) -> Vec<FrontKey> {
         let service = share::service(&self.last, plan.service_port());
         next.services.insert(plan.id, Arc::clone(&service));
-        let old = keys.iter().find_map(|(key, _)| self.last.fronts.get(key));
-        let outside = share::selection(old.map(|front| &front.outside), decision.outside.clone());
-        let pods = share::selection(old.map(|front| &front.pods), decision.pods.clone());
+        let shared = self.share(decisions, &keys);
         let ranges = Arc::new(fronts::networks(&plan.service.source_ranges));
         let mut owned = Vec::new();
         for (key, kind) in keys {
             if next.fronts.contains_key(&key) {
                 continue;
             }
+            let Some((outside, pods)) = shared.get(&family(&key)) else { continue };
             let is_guarded = fronts::is_guarded(plan.service, &key, kind);
             let front = Front {
                 key,
@@ -187,6 +186,27 @@ impl Compiler {
         }
         owned
     }
+
+    /// What new flows meet, from outside and from pods, as far as possible in the very form of the
+    /// last snapshot.
+    fn share(
+        &self,
+        decisions: &Decisions,
+        keys: &Claims,
+    ) -> BTreeMap<Family, (Selection, Selection)> {
+        let share = |(of, decision): (&Family, &Decision)| {
+            let mut keys = keys.iter().map(|(key, _)| key).filter(|key| family(key) == *of);
+            let old = keys.find_map(|key| self.last.fronts.get(key));
+            let new = |old: Option<&Selection>, new: &Selection| share::selection(old, new.clone());
+            let outside = new(old.map(|front| &front.outside), &decision.outside);
+            (*of, (outside, new(old.map(|front| &front.pods), &decision.pods)))
+        };
+        decisions.iter().map(share).collect()
+    }
+}
+
+fn family(key: &FrontKey) -> Family {
+    Family::of(key.address.into())
 }
 
 /// What Services of which no port is served would have told in their reports.

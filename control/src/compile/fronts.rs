@@ -13,7 +13,12 @@ use tidegate_dataplane::types::ServiceId;
 pub(super) type Claims = Vec<(FrontKey, FrontKind)>;
 
 /// The families that the packet path serves in this release.
-pub(super) const SERVED_FAMILIES: [Family; 1] = [Family::V4];
+const SERVED_FAMILIES: [Family; 1] = [Family::V4];
+
+/// Whether the fronts and endpoints of a Service that are of this family count (semantics A5).
+pub(super) fn is_served(service: &Service, family: Family) -> bool {
+    SERVED_FAMILIES.contains(&family) && service.families.contains(&family)
+}
 
 /// The node's addresses that `nodePortAddresses` lets serve node ports, sorted.
 pub(super) fn node_addresses(
@@ -79,6 +84,8 @@ fn own_addresses(network: &NetworkState, interfaces: &[InterfaceConfig]) -> Vec<
         (!link.is_loopback && !is_ours).then_some(place.unwrap_or(usize::MAX))
     };
     let global = network.addresses.iter().filter(|own| own.is_global);
+    // Deprecated and temporary addresses serve, but are not the first choice.
+    let rank = |own: &InterfaceAddress| Some((!own.is_preferred, rank(own)?));
     let mut ranked: Vec<_> = global.filter_map(|own| Some((rank(own)?, own.address))).collect();
     ranked.sort_by_key(|(rank, _)| *rank);
     ranked.into_iter().map(|(_, address)| address).collect()
@@ -102,11 +109,8 @@ pub(super) fn fronts(
     let external = external.map(|address| (address, port.port, FrontKind::ExternalIp));
     let node = node_addresses.iter();
     let node = node.filter_map(|address| Some((address, port.node_port?, FrontKind::NodePort)));
-    let is_served = |address: IpAddr| {
-        let family = Family::of(address);
-        SERVED_FAMILIES.contains(&family) && service.families.contains(&family)
-    };
-    let all = vips.chain(external).chain(node).filter(|(address, ..)| is_served(**address));
+    let of_family = |address: &IpAddr| is_served(service, Family::of(*address));
+    let all = vips.chain(external).chain(node).filter(|(address, ..)| of_family(address));
     all.map(|(address, port_number, kind)| {
         let address = (*address).into();
         (FrontKey { address, port: port_number, protocol: port.protocol }, kind)

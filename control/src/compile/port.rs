@@ -1,11 +1,14 @@
 //! One service port: its endpoints, and what a new flow to it meets.
 
+use super::fronts::is_served;
 use super::ids::{Ids, PortKey};
 use super::next_hops::NextHops;
 use super::tables::Tables;
 use crate::config::{Algorithm, LoadBalancer};
-use crate::model::{Categories, Endpoint, Service, ServicePortSpec, TrafficPolicy, categorize};
-use std::collections::BTreeSet;
+use crate::model::{
+    Categories, Endpoint, Family, Service, ServicePortSpec, TrafficPolicy, categorize,
+};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use tidegate_dataplane::snapshot::maglev::MaglevBackend;
@@ -20,13 +23,16 @@ pub(super) struct PortPlan<'a> {
     pub(super) id: ServiceId,
     pub(super) service: &'a Service,
     pub(super) port: &'a ServicePortSpec,
-    /// Sorted by address and port.
+    /// Sorted by address and port: IPv4 comes before IPv6.
     pub(super) endpoints: Vec<Endpoint>,
     /// The snapshot's form of each endpoint, in the same order.
     pub(super) backends: Vec<Backend>,
 }
 
-/// What was decided for a service port.
+/// What was decided for a service port: each family by its own endpoints (semantics B6).
+pub(super) type Decisions = BTreeMap<Family, Decision>;
+
+/// What was decided for a service port's fronts of one family.
 pub(super) struct Decision {
     /// For clients outside the cluster.
     pub(super) outside: Selection,
@@ -83,14 +89,37 @@ impl<'a> PortPlan<'a> {
         self.endpoints.iter().filter(|e| serves(e)).map(|e| e.address.into())
     }
 
-    /// What new flows meet, from outside and from the node's own pods (semantics C-E; T12).
+    /// What new flows meet, family by family.
     pub(super) fn decide(
         &self,
         next_hops: &NextHops,
         tables: &mut Tables,
         config: &LoadBalancer,
+    ) -> Decisions {
+        let decide = |family: &Family| {
+            (*family, self.decide_for(self.endpoints_of(*family), next_hops, (tables, config)))
+        };
+        let families = self.service.families.iter();
+        families.filter(|family| is_served(self.service, **family)).map(decide).collect()
+    }
+
+    fn endpoints_of(&self, family: Family) -> &[Endpoint] {
+        let first_v6 = self.endpoints.partition_point(|e| Family::of(e.address) == Family::V4);
+        let (v4, v6) = self.endpoints.split_at(first_v6);
+        match family {
+            Family::V4 => v4,
+            Family::V6 => v6,
+        }
+    }
+
+    /// What new flows meet, from outside and from the node's own pods (semantics C-E; T12).
+    fn decide_for(
+        &self,
+        endpoints: &[Endpoint],
+        next_hops: &NextHops,
+        (tables, config): (&mut Tables, &LoadBalancer),
     ) -> Decision {
-        let Categories { cluster, local, .. } = categorize(&self.endpoints);
+        let Categories { cluster, local, .. } = categorize(endpoints);
         let mut select = |set: &[&Endpoint], masquerade| {
             if set.iter().any(|e| state(next_hops, e) == NextHopState::Local) {
                 return Decision::of(Selection::Pass(PassReason::LocalBackend));

@@ -2,20 +2,24 @@
 
 use super::compiled::{BackendReport, BackendState, SelectionKind, ServiceReport};
 use super::next_hops::NextHops;
-use super::port::{Decision, PortPlan};
+use super::port::{Decision, Decisions, PortPlan};
 use crate::model::{Endpoint, Family, TrafficPolicy};
+use std::collections::BTreeSet;
 use tidegate_dataplane::snapshot::{Backend, FrontKey, NextHopState, Selection};
 
 /// The report on `plan`; `fronts` are those that it owns.
 pub(super) fn report(
     plan: &PortPlan<'_>,
-    decision: &Decision,
+    decisions: &Decisions,
     fronts: Vec<FrontKey>,
     next_hops: &NextHops,
 ) -> ServiceReport {
     let pairs = plan.endpoints.iter().zip(&plan.backends);
     let backends: Vec<_> = pairs
-        .map(|(endpoint, backend)| backend_report(plan, decision, (endpoint, backend), next_hops))
+        .filter_map(|(endpoint, backend)| {
+            let decision = decisions.get(&Family::of(endpoint.address))?;
+            Some(backend_report(plan, decision, (endpoint, backend), next_hops))
+        })
         .collect();
     let count = |state| backends.iter().filter(|backend| backend.state == state).count();
     ServiceReport {
@@ -28,12 +32,18 @@ pub(super) fn report(
         node_port: plan.port.node_port,
         policy: plan.service.external_policy,
         fronts,
-        selection: kind(&decision.outside),
+        selection: worst(decisions),
         ready_count: count(BackendState::Ready),
         draining_count: count(BackendState::Draining),
         backends,
-        warnings: warnings(plan, decision),
+        warnings: warnings(plan, decisions),
     }
+}
+
+/// Where the families differ, that of one which is not forwarded.
+fn worst(decisions: &Decisions) -> SelectionKind {
+    let kinds = decisions.values().map(|decision| kind(&decision.outside));
+    kinds.max_by_key(|kind| *kind != SelectionKind::Forward).unwrap_or(SelectionKind::Reject)
 }
 
 fn kind(selection: &Selection) -> SelectionKind {
@@ -101,7 +111,7 @@ fn unused(decision: &Decision, endpoint: &Endpoint) -> String {
     reason.to_owned()
 }
 
-fn warnings(plan: &PortPlan<'_>, decision: &Decision) -> Vec<String> {
+fn warnings(plan: &PortPlan<'_>, decisions: &Decisions) -> Vec<String> {
     let mut warnings = plan.service.unsupported.clone();
     if plan.service.families.contains(&Family::V6) {
         warnings.push("IPv6 is left to the kernel in this release".to_owned());
@@ -109,6 +119,21 @@ fn warnings(plan: &PortPlan<'_>, decision: &Decision) -> Vec<String> {
     if plan.port.wants_node_port && plan.port.node_port.is_none() {
         warnings.push("no node port: all of 30000-32767 are taken".to_owned());
     }
-    warnings.extend(decision.warning.clone());
+    let told: BTreeSet<_> = decisions.values().filter_map(|d| d.warning.clone()).collect();
+    warnings.extend(told);
+    warnings.extend(unlike(decisions));
     warnings
+}
+
+/// What one family meets where the other is forwarded.
+fn unlike(decisions: &Decisions) -> impl Iterator<Item = String> {
+    let is_served = |decision: &Decision| kind(&decision.outside) == SelectionKind::Forward;
+    let is_any = decisions.values().any(is_served);
+    let others = decisions.iter().filter(move |_| is_any);
+    others.filter_map(|(family, decision)| match &decision.outside {
+        Selection::Forward { .. } => None,
+        Selection::Reject(reason) => Some(format!("{family} meets REJECT {}", reason.name())),
+        Selection::Drop(reason) => Some(format!("{family} meets DROP {}", reason.name())),
+        Selection::Pass(reason) => Some(format!("{family} meets PASS {}", reason.name())),
+    })
 }

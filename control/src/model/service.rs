@@ -136,7 +136,8 @@ fn skip_reason(
 }
 
 /// The families with a cluster IP. A manifest that was never applied has none yet; then the
-/// families that the API server would give it: `ipFamilies`, else IPv4.
+/// families that the API server of a dual-stack cluster would give it: by `ipFamilyPolicy`, by
+/// `ipFamilies`, else IPv4.
 fn families(spec: &core::ServiceSpec) -> Result<Vec<Family>, ObjectError> {
     let named = spec.ip_families.as_deref().unwrap_or_default();
     let named = named.iter().enumerate().map(|(i, word)| {
@@ -150,7 +151,13 @@ fn families(spec: &core::ServiceSpec) -> Result<Vec<Family>, ObjectError> {
     let given = lists.iter().chain(&spec.cluster_ip).filter(|text| !text.is_empty());
     let mut families: Vec<_> = given.filter_map(|t| words::address(t)).map(Family::of).collect();
     if families.is_empty() {
-        families = if named.is_empty() { vec![Family::V4] } else { named };
+        let is_dual =
+            matches!(spec.ip_family_policy.as_deref(), Some(word) if word != "SingleStack");
+        families = match (is_dual, named.is_empty()) {
+            (true, _) => vec![Family::V4, Family::V6],
+            (false, true) => vec![Family::V4],
+            (false, false) => named,
+        };
     }
     families.sort_unstable();
     families.dedup();

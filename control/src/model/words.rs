@@ -75,10 +75,12 @@ impl fmt::Display for Family {
     }
 }
 
-/// An address; leading zeros of IPv4 are read as decimal, as the API server does (semantics A10).
+/// An address; leading zeros of IPv4 are read as decimal, as the API server does (semantics A10),
+/// and an IPv4-mapped address is the IPv4 address.
 pub(super) fn address(text: &str) -> Option<IpAddr> {
     let text = text.trim();
-    text.parse().ok().or_else(|| {
+    let parsed: Option<IpAddr> = text.parse().ok();
+    parsed.map(|address| address.to_canonical()).or_else(|| {
         let octets: Vec<_> = text.split('.').map(|octet| octet.parse::<u8>().ok()).collect();
         let octets: Option<Vec<u8>> = octets.into_iter().collect();
         <[u8; 4]>::try_from(octets?).ok().map(IpAddr::from)
@@ -125,6 +127,7 @@ mod tests {
     fn leading_zeros_are_decimal() {
         assert_eq!(address("1.2.3.004"), Some(IpAddr::from([1, 2, 3, 4])));
         assert_eq!(address(" 10.0.0.1 "), Some(IpAddr::from([10, 0, 0, 1])));
+        assert_eq!(address("::ffff:1.2.3.4"), Some(IpAddr::from([1, 2, 3, 4])));
         assert_eq!(address("1.2.3.999"), None);
         assert_eq!(address("1.2.3"), None);
         assert_eq!(network(" 10.010.0.0/16 "), Some("10.10.0.0/16".parse().unwrap()));
