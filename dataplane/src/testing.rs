@@ -8,6 +8,12 @@
     reason = "test support"
 )]
 
+mod family;
+mod frames;
+
+pub use family::Family;
+pub use frames::{checksums_are_right, ends, tcp_frame, udp_frame, with_extensions};
+
 use crate::affinity::AffinityTable;
 use crate::engine::FlowTimeouts;
 use crate::flow_table::{FlowTable, FlowTableConfig, HashKey, OwnerDirectory};
@@ -25,7 +31,6 @@ use crate::types::{
 use crate::verdict::Verdict;
 use core::net::SocketAddr;
 use core::time::Duration;
-use etherparse::{PacketBuilder, PacketBuilderStep, ip_number};
 use std::sync::Arc;
 
 /// A fixed hash key.
@@ -44,87 +49,16 @@ pub const BACKEND_MAC: [u8; 6] = [2, 0, 0, 0, 0, 4];
 pub const OUTER: InterfaceSlot = InterfaceSlot(1);
 /// Where backends are.
 pub const INNER: InterfaceSlot = InterfaceSlot(2);
-/// The front's address in [`Fixture`].
+/// The front's address in an IPv4 [`Fixture`].
 pub const FRONT: &str = "10.1.0.254:30080";
-/// The node's address towards backends.
+/// The node's IPv4 address towards backends.
 pub const SNAT_ADDRESS: &str = "10.2.0.1";
 
-fn ip_step(src: SocketAddr, dst: SocketAddr) -> PacketBuilderStep<etherparse::IpHeaders> {
-    let ethernet = PacketBuilder::ethernet2(CLIENT_MAC, GATEWAY_MAC);
-    match (src, dst) {
-        (SocketAddr::V4(s), SocketAddr::V4(d)) => {
-            ethernet.ipv4(s.ip().octets(), d.ip().octets(), 64)
-        }
-        (SocketAddr::V6(s), SocketAddr::V6(d)) => {
-            ethernet.ipv6(s.ip().octets(), d.ip().octets(), 64)
-        }
-        _ => panic!("{src} and {dst} are not of one family"),
-    }
-}
-
-/// A TCP frame with these control bits.
-pub fn tcp_frame(src: &str, dst: &str, flags: u8, payload: &[u8]) -> Vec<u8> {
-    let (src, dst): (SocketAddr, SocketAddr) = (src.parse().unwrap(), dst.parse().unwrap());
-    let mut tcp = etherparse::TcpHeader::new(src.port(), dst.port(), 1000, 65_000);
-    tcp.fin = flags & 1 != 0;
-    tcp.syn = flags & 2 != 0;
-    tcp.rst = flags & 4 != 0;
-    tcp.psh = flags & 8 != 0;
-    tcp.ack = flags & 16 != 0;
-    let mut frame = Vec::new();
-    ip_step(src, dst).tcp_header(tcp).write(&mut frame, payload).unwrap();
-    frame
-}
-
-/// A UDP frame.
-pub fn udp_frame(src: &str, dst: &str, payload: &[u8]) -> Vec<u8> {
-    let (src, dst): (SocketAddr, SocketAddr) = (src.parse().unwrap(), dst.parse().unwrap());
-    let mut frame = Vec::new();
-    let builder = ip_step(src, dst).udp(src.port(), dst.port());
-    builder.write(&mut frame, payload).unwrap();
-    frame
-}
-
-/// Whether every checksum of an IPv4 frame is right, by the independent parser.
-pub fn checksums_are_right(frame: &[u8]) -> bool {
-    let sliced = etherparse::SlicedPacket::from_ethernet(frame).unwrap();
-    let Some(etherparse::NetSlice::Ipv4(ip)) = sliced.net else { return false };
-    let header = ip.header().to_header();
-    let payload = ip.payload().payload;
-    let l4 = match header.protocol {
-        ip_number::TCP => {
-            let (tcp, rest) = etherparse::TcpHeader::from_slice(payload).unwrap();
-            tcp.checksum == tcp.calc_checksum_ipv4(&header, rest).unwrap()
-        }
-        ip_number::UDP => {
-            let (udp, rest) = etherparse::UdpHeader::from_slice(payload).unwrap();
-            udp.checksum == 0 || udp.checksum == udp.calc_checksum_ipv4(&header, rest).unwrap()
-        }
-        ip_number::ICMP => {
-            let (icmp, rest) = etherparse::Icmpv4Header::from_slice(payload).unwrap();
-            icmp.checksum == icmp.icmp_type.calc_checksum(rest)
-        }
-        _ => false,
-    };
-    l4 && header.header_checksum == header.calc_header_checksum()
-}
-
-/// Source and destination of a frame, as text.
-pub fn ends(frame: &[u8]) -> (String, String) {
-    let sliced = etherparse::SlicedPacket::from_ethernet(frame).unwrap();
-    let Some(etherparse::NetSlice::Ipv4(ip)) = sliced.net else { panic!("not IPv4") };
-    let (src, dst) = (ip.header().source_addr(), ip.header().destination_addr());
-    let (sport, dport) = match sliced.transport {
-        Some(etherparse::TransportSlice::Tcp(tcp)) => (tcp.source_port(), tcp.destination_port()),
-        Some(etherparse::TransportSlice::Udp(udp)) => (udp.source_port(), udp.destination_port()),
-        _ => (0, 0),
-    };
-    (format!("{src}:{sport}"), format!("{dst}:{dport}"))
-}
-
-/// One service behind [`FRONT`], TCP and UDP, with backends 10.244.0.1:5000 and up.
+/// One service behind [`Family::front`], TCP and UDP, with backends [`Family::backend`] 1 and up.
 #[derive(Debug, Clone)]
 pub struct Fixture {
+    /// IPv4 or IPv6.
+    pub family: Family,
     /// How many backends.
     pub backends: u16,
     /// Policy Cluster (true) or Local (false).
@@ -140,6 +74,7 @@ pub struct Fixture {
 impl Default for Fixture {
     fn default() -> Self {
         Self {
+            family: Family::V4,
             backends: 3,
             masquerade: true,
             maglev: true,
@@ -152,7 +87,7 @@ impl Default for Fixture {
 impl Fixture {
     /// The backends' set.
     pub fn backend_set(&self) -> Arc<BackendSet> {
-        let backends: Vec<Backend> = (1..=self.backends).map(backend).collect();
+        let backends: Vec<Backend> = (1..=self.backends).map(|n| self.backend(n)).collect();
         let identity = |b: &Backend| MaglevBackend {
             address: b.address,
             port: b.port,
@@ -177,7 +112,7 @@ impl Fixture {
         let mut snapshot = Snapshot { version: Version(1), ..Snapshot::default() };
         for (id, protocol) in [(1, Protocol::Tcp), (2, Protocol::Udp)] {
             let service = Arc::new(self.service(ServiceId(id), protocol));
-            let front: SocketAddr = FRONT.parse().unwrap();
+            let front: SocketAddr = self.family.front().parse().unwrap();
             let key =
                 FrontKey { address: front.ip().into(), port: L4Port::new(front.port()), protocol };
             let front = Front {
@@ -192,13 +127,34 @@ impl Fixture {
             snapshot.fronts.insert(key, Arc::new(front));
             snapshot.services.insert(service.id, service);
         }
-        snapshot.next_hops = (1..=self.backends.max(1)).map(next_hop).collect();
+        snapshot.next_hops = (1..=self.backends.max(1)).map(|n| self.next_hop(n)).collect();
         snapshot.interfaces = Arc::new(vec![
             None,
             Some(interface(1, "outer", GATEWAY_MAC)),
             Some(interface(2, "inner", GATEWAY_INNER_MAC)),
         ]);
         snapshot
+    }
+
+    fn backend(&self, number: u16) -> Backend {
+        Backend {
+            address: self.family.backend(number),
+            port: L4Port::new(5000),
+            next_hop: NextHopId(u32::from(number) - 1),
+            slot: BackendSlot(u32::from(number)),
+        }
+    }
+
+    fn next_hop(&self, number: u16) -> NextHop {
+        NextHop {
+            address: self.family.backend(number),
+            state: NextHopState::Resolved,
+            egress: INNER,
+            source_mac: MacAddress(GATEWAY_INNER_MAC),
+            destination_mac: MacAddress(BACKEND_MAC),
+            snat_address: Some(self.family.snat_address()),
+            mtu_bytes: 1500,
+        }
     }
 
     fn service(&self, id: ServiceId, protocol: Protocol) -> ServicePort {
@@ -208,7 +164,7 @@ impl Fixture {
             name: "frontend-svc".into(),
             port_name: "".into(),
             protocol,
-            serving: Arc::new((1..=self.backends).map(|n| end_of(&backend(n))).collect()),
+            serving: Arc::new((1..=self.backends).map(|n| end_of(&self.backend(n))).collect()),
             affinity_timeout: self.affinity_timeout,
         }
     }
@@ -242,28 +198,6 @@ fn end_of(backend: &Backend) -> (IpAddress, L4Port) {
     (backend.address, backend.port)
 }
 
-fn backend(number: u16) -> Backend {
-    let [high, low] = number.to_be_bytes();
-    Backend {
-        address: IpAddress::v4([10, 244, high, low]),
-        port: L4Port::new(5000),
-        next_hop: NextHopId(u32::from(number) - 1),
-        slot: BackendSlot(u32::from(number)),
-    }
-}
-
-fn next_hop(number: u16) -> NextHop {
-    NextHop {
-        address: backend(number).address,
-        state: NextHopState::Resolved,
-        egress: INNER,
-        source_mac: MacAddress(GATEWAY_INNER_MAC),
-        destination_mac: MacAddress(BACKEND_MAC),
-        snat_address: Some(SNAT_ADDRESS.parse::<core::net::IpAddr>().unwrap().into()),
-        mtu_bytes: 1500,
-    }
-}
-
 fn interface(index: u32, name: &str, mac: [u8; 6]) -> Interface {
     Interface { index: IfIndex(index), name: name.into(), mac: MacAddress(mac), mtu_bytes: 1500 }
 }
@@ -277,7 +211,7 @@ pub fn send(
 ) -> (Verdict, Vec<u8>) {
     let mut buffer = frame.to_vec();
     buffer.resize(2048, 0);
-    let ingress = if frame.get(26..28) == Some(&[10, 244]) { INNER } else { OUTER };
+    let ingress = if Family::is_from_backend(frame) { INNER } else { OUTER };
     let mut packets = [Packet::new(&mut buffer, frame.len(), ingress)];
     pipeline.process(&mut packets, snapshot, now);
     let [packet] = packets;

@@ -97,6 +97,12 @@ reasons! {
         HdrTrunc = ("HDR_TRUNC", "parse", Traffic, "capture it: a sender or driver cuts frames"),
         /// Bad IP version, header length or total length.
         IpInhdr = ("IP_INHDR", "parse", Traffic, "capture it: the sender writes bad IP headers"),
+        /// IPv6 extension headers out of order, more than the limit, or a stop of a routing header.
+        Ipv6BadExthdr = ("IPV6_BAD_EXTHDR", "parse", Traffic,
+            "capture it: the sender writes unusual IPv6 extension headers"),
+        /// UDP over IPv6 without a checksum (RFC 8200 section 8.1 forbids it).
+        UdpCsum = ("UDP_CSUM", "parse", Traffic,
+            "let the sender fill in UDP checksums: IPv6 requires them"),
         /// TTL or hop limit is used up.
         TtlExceeded = ("TTL_EXCEEDED", "parse", Traffic,
             "look for a routing loop between client and gateway"),
@@ -124,6 +130,9 @@ reasons! {
         /// A reply whose flow has ended meanwhile.
         FlowStateInvalid = ("FLOW_STATE_INVALID", "flow", Traffic,
             "late packets of a flow that ended; harmless in small numbers"),
+        /// The backend is not of the packet's family: never compiled so.
+        FamilyMismatch = ("FAMILY_MISMATCH", "flow", Bug,
+            "please report it, with the Service and its EndpointSlices"),
         /// No free source port to this backend in the worker's slice.
         SnatPortsExhausted = ("SNAT_PORTS_EXHAUSTED", "rewrite", Capacity,
             "widen loadBalancer.sourcePortRange or add snatAddresses"),

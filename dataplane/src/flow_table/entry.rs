@@ -156,6 +156,22 @@ impl FlowEntry {
         }
     }
 
+    /// Whether its packets are IPv4.
+    #[inline]
+    pub fn is_v4(&self) -> bool {
+        self.is_v4
+    }
+
+    /// What a packet of this direction leaves with, for both families.
+    #[inline]
+    pub fn outgoing(&self, direction: Direction) -> FlowKey {
+        let other = match direction {
+            Direction::Forward => Direction::Reply,
+            Direction::Reply => Direction::Forward,
+        };
+        self.key(other).reversed()
+    }
+
     /// The tuple of the packets of one direction, as they come in.
     #[inline]
     pub fn key(&self, direction: Direction) -> FlowKey {
@@ -244,6 +260,8 @@ mod tests {
             let out = entry.translation_v4(Direction::Forward);
             assert_eq!((out.source_port.number(), out.destination_port.number()), (15_001, 5000));
             assert_eq!(out.source, flow.reply.dst.v4_bytes());
+            assert_eq!(entry.outgoing(Direction::Forward), flow.reply.reversed());
+            assert_eq!(entry.outgoing(Direction::Reply), flow.forward.reversed());
         }
     }
 

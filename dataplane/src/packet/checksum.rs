@@ -100,8 +100,14 @@ pub fn updated(checksum: [u8; 2], differences: Sum) -> [u8; 2] {
 /// 3.1, RFC 8200 section 8.1; the IPv4-mapped prefix is left out for IPv4).
 #[inline]
 pub fn pseudo_header(key: &FlowKey, l4_bytes: usize) -> Sum {
+    pseudo_header_of(key, key.protocol as u8, l4_bytes)
+}
+
+/// As [`pseudo_header`], for another protocol between the same addresses.
+#[inline]
+pub fn pseudo_header_of(key: &FlowKey, protocol: u8, l4_bytes: usize) -> Sum {
     let length = u32::try_from(l4_bytes).unwrap_or(u32::MAX).to_be_bytes();
-    address_sum(key).add_four(length).add_word([0, key.protocol as u8])
+    address_sum(key).add_four(length).add_word([0, protocol])
 }
 
 /// The sum over both addresses of a five-tuple.

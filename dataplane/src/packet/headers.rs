@@ -7,12 +7,38 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 pub const ETHERNET_BYTES: usize = 14;
 /// Bytes of an IPv4 header without options.
 pub const IPV4_BYTES_MIN: usize = 20;
+/// Bytes of the fixed IPv6 header.
+pub const IPV6_BYTES: usize = 40;
 /// Bytes of a TCP header without options.
 pub const TCP_BYTES_MIN: usize = 20;
 /// Bytes of a UDP header.
 pub const UDP_BYTES: usize = 8;
 /// EtherType of IPv4.
 pub const ETHERTYPE_IPV4: u16 = 0x0800;
+/// EtherType of IPv6.
+pub const ETHERTYPE_IPV6: u16 = 0x86dd;
+
+/// IANA's numbers of what may follow an IP header.
+pub mod protocol {
+    /// IPv6 hop-by-hop options.
+    pub const HOP_BY_HOP: u8 = 0;
+    /// ICMP for IPv4.
+    pub const ICMP: u8 = 1;
+    /// TCP.
+    pub const TCP: u8 = 6;
+    /// UDP.
+    pub const UDP: u8 = 17;
+    /// IPv6 routing header.
+    pub const ROUTING: u8 = 43;
+    /// IPv6 fragment header.
+    pub const FRAGMENT: u8 = 44;
+    /// Authentication header.
+    pub const AUTHENTICATION: u8 = 51;
+    /// ICMPv6.
+    pub const ICMPV6: u8 = 58;
+    /// IPv6 destination options.
+    pub const DESTINATION_OPTIONS: u8 = 60;
+}
 
 /// Ethernet II.
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned, Debug, Clone, Copy)]
@@ -69,6 +95,34 @@ impl Ipv4 {
     #[inline]
     pub fn is_fragment(&self) -> bool {
         self.fragment.get() & 0x3fff != 0
+    }
+}
+
+/// IPv6's fixed header (RFC 8200 section 3).
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned, Debug, Clone, Copy)]
+#[repr(C)]
+pub struct Ipv6 {
+    /// Version, and the upper half of the traffic class.
+    pub version_class: u8,
+    /// The rest of the traffic class, and the flow label.
+    pub label: [u8; 3],
+    /// All that follows this header, in bytes.
+    pub payload_length: U16,
+    /// What follows this header.
+    pub next_header: u8,
+    /// Hop limit.
+    pub hop_limit: u8,
+    /// Source address.
+    pub source: [u8; 16],
+    /// Destination address.
+    pub destination: [u8; 16],
+}
+
+impl Ipv6 {
+    /// Version: 6 in a good packet.
+    #[inline]
+    pub fn version(&self) -> u8 {
+        self.version_class >> 4
     }
 }
 

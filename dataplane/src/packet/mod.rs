@@ -1,4 +1,5 @@
 //! Bytes on the wire: header views and checksums. No state, no I/O.
 
 pub mod checksum;
+pub mod extension;
 pub mod headers;

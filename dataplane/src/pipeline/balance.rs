@@ -123,6 +123,9 @@ fn begin(
 ) -> Result<crate::flow_table::FlowId, Verdict> {
     let backend = backend.ok_or(Verdict::Drop(DropReason::ServiceBackendNotFound))?;
     let key = packet.headers.key;
+    if backend.address.is_v4() != key.src.is_v4() {
+        return Err(Verdict::Drop(DropReason::FamilyMismatch));
+    }
     let reply = reply_key(flows, &key, (backend, masquerade), snapshot, now);
     let reply = reply.map_err(Verdict::Drop)?;
     let (client_interface, client_mac) = last_hop(packet);
@@ -169,6 +172,7 @@ fn reply_key(
     // The same client port may dial two fronts of one pod: the second flow keeps the client's
     // address and gets another port, as conntrack does, or its replies could not be told apart.
     let address = if masquerade { hop.snat_address } else { Some(key.src) };
+    let address = address.filter(|address| address.is_v4() == key.src.is_v4());
     let address = address.ok_or(DropReason::NoSnatAddress)?;
     let request = SnatRequest {
         protocol: key.protocol,

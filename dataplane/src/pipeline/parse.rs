@@ -1,8 +1,10 @@
 //! Bytes to headers. Untrusted: every length is checked before it is used.
 
+mod ipv6;
+
 use crate::packet::headers::{
-    ETHERNET_BYTES, ETHERTYPE_IPV4, Ethernet, IPV4_BYTES_MIN, Ipv4, TCP_BYTES_MIN, Tcp, UDP_BYTES,
-    Udp,
+    ETHERNET_BYTES, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet, IPV4_BYTES_MIN, Ipv4, TCP_BYTES_MIN,
+    Tcp, UDP_BYTES, Udp, protocol,
 };
 use crate::pipeline::packet::Headers;
 use crate::types::{FlowKey, IpAddress, L4Port, Protocol};
@@ -23,6 +25,7 @@ pub(super) fn parse_into(headers: &mut Headers, frame: &[u8]) -> Result<(), Verd
     let (ethernet, packet) = prefix::<Ethernet>(frame, DropReason::PktTooSmall)?;
     match ethernet.ethertype.get() {
         ETHERTYPE_IPV4 => parse_ipv4(headers, packet),
+        ETHERTYPE_IPV6 => ipv6::parse(headers, packet),
         _ => Err(Verdict::Pass(PassReason::NotIp)),
     }
 }
@@ -49,13 +52,18 @@ fn parse_ipv4(headers: &mut Headers, packet: &[u8]) -> Result<(), Verdict> {
         (IpAddress::v4(ip.source), L4Port::from_bytes(l4_header.source)),
         (IpAddress::v4(ip.destination), L4Port::from_bytes(l4_header.destination)),
     );
-    let short = |n: usize| u16::try_from(n).unwrap_or(u16::MAX);
     headers.l4_offset = short(ETHERNET_BYTES + header_bytes);
     headers.l4_bytes = short(l4.len());
     headers.ip_bytes = ip.total_length.get();
     headers.ttl = ip.ttl;
     headers.tcp_flags = l4_header.tcp_flags;
     Ok(())
+}
+
+/// A length within a frame.
+#[inline(always)]
+fn short(bytes: usize) -> u16 {
+    u16::try_from(bytes).unwrap_or(u16::MAX)
 }
 
 /// What both transports have, and TCP's control bits.
@@ -69,7 +77,7 @@ struct L4Header {
 #[inline(always)]
 fn parse_l4(protocol: u8, l4: &[u8]) -> Result<L4Header, Verdict> {
     match protocol {
-        6 => {
+        protocol::TCP => {
             let (tcp, _) = prefix::<Tcp>(l4, DropReason::HdrTrunc)?;
             let header_bytes = usize::from(tcp.offset >> 4) * 4;
             if header_bytes < TCP_BYTES_MIN || header_bytes > l4.len() {
@@ -78,7 +86,7 @@ fn parse_l4(protocol: u8, l4: &[u8]) -> Result<L4Header, Verdict> {
             let (source, destination) = (tcp.source, tcp.destination);
             Ok(L4Header { protocol: Protocol::Tcp, source, destination, tcp_flags: tcp.flags })
         }
-        17 => {
+        protocol::UDP => {
             let (udp, _) = prefix::<Udp>(l4, DropReason::HdrTrunc)?;
             let length = usize::from(udp.length.get());
             if length < UDP_BYTES || length > l4.len() {
@@ -110,40 +118,108 @@ fn is_host_address([first, ..]: [u8; 4]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{tcp_frame, udp_frame};
+    use crate::testing::{tcp_frame, udp_frame, with_extensions};
+    use core::net::SocketAddr;
+
+    /// A client's and a front's end of each family, and where the L4 header starts.
+    const ENDS: [(&str, &str, u16); 2] = [
+        ("10.1.0.1:4000", "10.1.0.254:30080", 34),
+        ("[2001:db8:1::1]:4000", "[2001:db8:1::fe]:30080", 54),
+    ];
 
     #[test]
     fn a_tcp_frame_gives_its_five_tuple_and_flags() {
-        let frame = tcp_frame("10.1.0.1:4000", "10.1.0.254:30080", 0x12, b"hello");
-        let headers = parse(&frame).unwrap();
-        assert_eq!(headers.key.src_port.number(), 4000);
-        assert_eq!(headers.key.dst.to_string(), "10.1.0.254");
-        assert_eq!((headers.l4_offset, headers.l4_bytes), (34, 25));
-        assert_eq!(headers.tcp_flags, 0x12);
+        for (client, front, offset) in ENDS {
+            let frame = tcp_frame(client, front, 0x12, b"hello");
+            let headers = parse(&frame).unwrap();
+            let front: SocketAddr = front.parse().unwrap();
+            assert_eq!(headers.key.src_port.number(), 4000);
+            assert_eq!(headers.key.dst, front.ip().into());
+            assert_eq!((headers.l4_offset, headers.l4_bytes), (offset, 25));
+            assert_eq!((headers.ip_bytes, headers.ttl), (offset - 14 + 25, 64));
+            assert_eq!(headers.tcp_flags, 0x12);
+        }
     }
 
     #[test]
     fn a_padded_frame_is_cut_at_its_total_length() {
-        let mut frame = udp_frame("10.1.0.1:4000", "10.1.0.254:30053", b"x");
-        frame.resize(60, 0xaa);
-        assert_eq!(parse(&frame).unwrap().l4_bytes, 9);
+        for (client, front, _) in ENDS {
+            let mut frame = udp_frame(client, front, b"x");
+            frame.resize(80, 0xaa);
+            assert_eq!(parse(&frame).unwrap().l4_bytes, 9);
+        }
     }
 
     #[test]
     fn truncation_at_every_length_is_a_verdict_never_a_panic() {
-        let frame = tcp_frame("10.1.0.1:4000", "10.1.0.254:30080", 2, b"");
-        for len in 0..frame.len() {
-            assert!(matches!(parse(&frame[..len]), Err(Verdict::Drop(_))), "{len}");
+        let frames = ENDS.map(|(client, front, _)| tcp_frame(client, front, 2, b""));
+        let [_, v6] = frames.clone();
+        let extended = with_extensions(v6, &[(0, 8), (60, 24), (51, 16)]);
+        assert!(parse(&extended).is_ok());
+        for frame in frames.into_iter().chain([extended]) {
+            for len in 0..frame.len() {
+                assert!(matches!(parse(&frame[..len]), Err(Verdict::Drop(_))), "{len}");
+            }
         }
     }
 
     #[test]
     fn martians_and_fragments_are_told_apart() {
-        let martian = udp_frame("127.0.0.1:1", "10.1.0.254:30053", b"");
-        assert_eq!(parse(&martian).unwrap_err(), Verdict::Drop(DropReason::InvalidSourceIp));
-        let mut fragment = udp_frame("10.1.0.1:1", "10.1.0.254:30053", b"");
-        fragment[20] = 0x20;
-        assert_eq!(parse(&fragment).unwrap_err(), Verdict::Pass(PassReason::Fragment));
+        let martian = Verdict::Drop(DropReason::InvalidSourceIp);
+        for source in ["127.0.0.1:1", "224.0.0.1:1", "0.0.0.0:1"] {
+            let frame = udp_frame(source, "10.1.0.254:30053", b"");
+            assert_eq!(parse(&frame).unwrap_err(), martian, "{source}");
+        }
+        for source in ["[::]:1", "[::1]:1", "[ff02::1]:1", "[fe80::1]:1", "[::ffff:10.0.0.1]:1"] {
+            let frame = udp_frame(source, "[2001:db8:1::fe]:30053", b"");
+            assert_eq!(parse(&frame).unwrap_err(), martian, "{source}");
+        }
+        let fragment = Verdict::Pass(PassReason::Fragment);
+        let mut v4 = udp_frame("10.1.0.1:1", "10.1.0.254:30053", b"");
+        v4[20] = 0x20;
+        assert_eq!(parse(&v4).unwrap_err(), fragment);
+        let v6 = udp_frame("[2001:db8:1::1]:1", "[2001:db8:1::fe]:30053", b"");
+        assert_eq!(parse(&with_extensions(v6, &[(60, 8), (44, 8)])).unwrap_err(), fragment);
+    }
+
+    #[test]
+    fn extension_headers_are_stepped_over_and_bad_ones_named() {
+        let frame = || udp_frame(ENDS[1].0, ENDS[1].1, b"x");
+        let good = with_extensions(frame(), &[(0, 8), (60, 16), (43, 8), (51, 12), (60, 8)]);
+        let headers = parse(&good).unwrap();
+        assert_eq!((headers.l4_offset, headers.l4_bytes), (54 + 52, 9));
+        let bad = Verdict::Drop(DropReason::Ipv6BadExthdr);
+        for chain in [vec![(60, 8); 7], vec![(60, 8), (0, 8)]] {
+            assert_eq!(parse(&with_extensions(frame(), &chain)).unwrap_err(), bad);
+        }
+        let mut routed = with_extensions(frame(), &[(43, 8)]);
+        routed[57] = 1;
+        assert_eq!(parse(&routed).unwrap_err(), bad);
+        let other = with_extensions(frame(), &[(59, 8)]);
+        assert_eq!(parse(&other).unwrap_err(), Verdict::Pass(PassReason::NoService));
+    }
+
+    #[test]
+    fn a_jumbogram_and_a_wrong_version_are_refused() {
+        let refused = |at: usize, bytes: [u8; 2]| {
+            let mut frame = udp_frame(ENDS[1].0, ENDS[1].1, b"x");
+            frame[at..at + 2].copy_from_slice(&bytes);
+            parse(&frame).unwrap_err()
+        };
+        assert_eq!(refused(18, [0, 0]), Verdict::Drop(DropReason::HdrTrunc), "a jumbogram");
+        assert_eq!(refused(14, [0x40, 0]), Verdict::Drop(DropReason::IpInhdr));
+    }
+
+    #[test]
+    fn udp_needs_its_checksum_in_ipv6_alone() {
+        let [v4, v6] = ENDS.map(|(client, front, offset)| {
+            let mut frame = udp_frame(client, front, b"x");
+            let at = usize::from(offset) + 6;
+            frame[at..at + 2].fill(0);
+            parse(&frame).map(|headers| headers.l4_bytes)
+        });
+        assert_eq!(v4, Ok(9));
+        assert_eq!(v6, Err(Verdict::Drop(DropReason::UdpCsum)));
     }
 
     #[test]
@@ -151,6 +227,23 @@ mod tests {
         bolero::check!().for_each(|bytes: &[u8]| {
             if let Ok(headers) = parse(bytes) {
                 assert!(usize::from(headers.l4_offset + headers.l4_bytes) <= bytes.len());
+            }
+        });
+    }
+
+    /// Random bytes behind a good Ethernet and IP header: few get there by themselves.
+    #[test]
+    fn any_packet_is_parsed_without_a_panic() {
+        let [v4, v6] = ENDS.map(|(client, front, _)| udp_frame(client, front, b""));
+        bolero::check!().with_type::<(bool, u8, Vec<u8>)>().for_each(|(is_v6, next, bytes)| {
+            let mut frame = if *is_v6 { v6[..54].to_vec() } else { v4[..34].to_vec() };
+            let length = u16::try_from(bytes.len() + if *is_v6 { 0 } else { 20 }).unwrap();
+            let (at, protocol) = if *is_v6 { (18, 20) } else { (16, 23) };
+            frame[at..at + 2].copy_from_slice(&length.to_be_bytes());
+            frame[protocol] = *next;
+            frame.extend(bytes);
+            if let Ok(headers) = parse(&frame) {
+                assert_eq!(usize::from(headers.l4_offset + headers.l4_bytes), frame.len());
             }
         });
     }

@@ -2,10 +2,10 @@
 
 use crate::flow_table::{Direction, FlowEntry, TranslationV4};
 use crate::packet::checksum::{self, Sum};
-use crate::packet::headers::ETHERNET_BYTES;
+use crate::packet::headers::{ETHERNET_BYTES, IPV6_BYTES};
 use crate::pipeline::packet::{Headers, Packet};
 use crate::pipeline::parse::parse;
-use crate::types::{FlowKey, InterfaceSlot, IpAddress, MacAddress, Protocol};
+use crate::types::{FlowKey, InterfaceSlot, IpAddress, L4Port, MacAddress, Protocol};
 
 /// Where a packet leaves, and with which link addresses.
 #[derive(Debug, Clone, Copy)]
@@ -28,7 +28,6 @@ pub(super) fn rewrite(
     direction: Direction,
     link: &Link,
 ) {
-    let outgoing = entry.translation_v4(direction);
     let (addresses, ports) = match direction {
         Direction::Forward => (entry.address_difference, entry.port_difference),
         Direction::Reply => {
@@ -38,8 +37,31 @@ pub(super) fn rewrite(
     let headers = &packet.headers;
     let frame = packet.buffer.get_mut(..packet.len).unwrap_or_default();
     rewrite_ethernet(frame, link);
-    rewrite_ipv4(frame, &outgoing, addresses);
-    rewrite_l4(frame, headers, &outgoing, (addresses, ports));
+    if entry.is_v4() {
+        let outgoing = entry.translation_v4(direction);
+        rewrite_ipv4(frame, &outgoing, addresses);
+        let new_ports = [outgoing.source_port, outgoing.destination_port];
+        let tuple = || tuple_v4(headers.key.protocol, &outgoing);
+        rewrite_l4(frame, headers, new_ports, [addresses, ports], tuple);
+    } else {
+        rewrite_v6(frame, headers, &entry.outgoing(direction), [addresses, ports]);
+    }
+}
+
+fn tuple_v4(protocol: Protocol, outgoing: &TranslationV4) -> FlowKey {
+    FlowKey::new(
+        protocol,
+        (IpAddress::v4(outgoing.source), outgoing.source_port),
+        (IpAddress::v4(outgoing.destination), outgoing.destination_port),
+    )
+}
+
+/// Apart, so that the IPv4 path stays short in the instruction cache.
+#[inline(never)]
+fn rewrite_v6(frame: &mut [u8], headers: &Headers, outgoing: &FlowKey, differences: [u16; 2]) {
+    rewrite_ipv6(frame, outgoing);
+    let new_ports = [outgoing.src_port, outgoing.dst_port];
+    rewrite_l4(frame, headers, new_ports, differences, || *outgoing);
 }
 
 #[inline(always)]
@@ -68,6 +90,16 @@ fn rewrite_ipv4(frame: &mut [u8], outgoing: &TranslationV4, addresses: u16) {
     header[16..20].copy_from_slice(&outgoing.destination);
 }
 
+/// Addresses and hop limit. The parser has seen the whole header.
+#[inline(always)]
+fn rewrite_ipv6(frame: &mut [u8], outgoing: &FlowKey) {
+    let header = frame.get_mut(ETHERNET_BYTES..).and_then(|ip| ip.first_chunk_mut::<IPV6_BYTES>());
+    let Some(header) = header else { return };
+    header[7] = header[7].saturating_sub(1);
+    header[8..24].copy_from_slice(outgoing.src.bytes());
+    header[24..40].copy_from_slice(outgoing.dst.bytes());
+}
+
 /// Finishes the checksum of a packet whose stack left it to the hardware, before it goes back to
 /// the kernel, which verifies it. Anything else is left as it is.
 pub fn finish_checksum(frame: &mut [u8]) {
@@ -92,13 +124,14 @@ const fn checksum_offset(protocol: Protocol) -> usize {
     }
 }
 
-/// Ports and checksum.
+/// Ports and checksum. `outgoing` is asked for only where the whole checksum is made anew.
 #[inline(always)]
 fn rewrite_l4(
     frame: &mut [u8],
     headers: &Headers,
-    outgoing: &TranslationV4,
-    (addresses, ports): (u16, u16),
+    [source_port, destination_port]: [L4Port; 2],
+    [addresses, ports]: [u16; 2],
+    outgoing: impl Fn() -> FlowKey,
 ) {
     let start = usize::from(headers.l4_offset);
     let Some(l4) = frame.get_mut(start..start + usize::from(headers.l4_bytes)) else { return };
@@ -106,15 +139,10 @@ fn rewrite_l4(
     let at = checksum_offset(protocol);
     let Some(stored) = l4.get(at..).and_then(|f| f.first_chunk::<2>().copied()) else { return };
     let Some(port_bytes) = l4.first_chunk_mut::<4>() else { return };
-    port_bytes[..2].copy_from_slice(&outgoing.source_port.bytes());
-    port_bytes[2..].copy_from_slice(&outgoing.destination_port.bytes());
+    port_bytes[..2].copy_from_slice(&source_port.bytes());
+    port_bytes[2..].copy_from_slice(&destination_port.bytes());
     let field = if is_partial(headers, stored) {
-        let new = FlowKey::new(
-            protocol,
-            (IpAddress::v4(outgoing.source), outgoing.source_port),
-            (IpAddress::v4(outgoing.destination), outgoing.destination_port),
-        );
-        complete(l4, &new, at)
+        complete(l4, &outgoing(), at)
     } else if protocol == Protocol::Udp && stored == [0, 0] {
         // No checksum (RFC 768): stays none.
         stored

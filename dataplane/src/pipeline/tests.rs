@@ -7,11 +7,12 @@ use crate::packet::headers::tcp_flags::{ACK, FIN, RST, SYN};
 use crate::pipeline::{Packet, Pipeline};
 use crate::snapshot::{NextHop, Selection, Snapshot, Version};
 use crate::testing::{
-    CLIENT_MAC, FRONT, Fixture, GATEWAY_MAC, INNER, OUTER, SNAT_ADDRESS, checksums_are_right, ends,
-    send, tcp_frame, udp_frame,
+    CLIENT_MAC, FRONT, Family, Fixture, GATEWAY_MAC, INNER, OUTER, checksums_are_right, ends, send,
+    tcp_frame, udp_frame, with_extensions,
 };
-use crate::types::{Time, WorkerId};
+use crate::types::{IpAddress, Protocol, Time, WorkerId};
 use crate::verdict::{DropReason, PassReason, RejectReason, Verdict};
+use core::net::SocketAddr;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -34,67 +35,103 @@ fn to_backend(pipeline: &mut Pipeline, snapshot: &Snapshot, frame: &[u8]) -> (St
     ends(&out)
 }
 
+/// A client's address, of [`CLIENT`]'s host and port.
+fn client(family: Family) -> String {
+    family.client(1, 4000)
+}
+
+fn fixture(family: Family) -> Fixture {
+    Fixture { family, ..Fixture::default() }
+}
+
+fn is_tcp(frame: &[u8]) -> bool {
+    super::parse::parse(frame).unwrap().key.protocol == Protocol::Tcp
+}
+
 #[test]
 fn policy_cluster_masquerades_and_the_reply_returns_to_the_front() {
-    for frame in [tcp_frame(CLIENT, FRONT, SYN, b""), udp_frame(CLIENT, FRONT, b"question")] {
-        let (mut pipeline, snapshot) = rig(&Fixture::default());
-        let (snat, backend) = to_backend(&mut pipeline, &snapshot, &frame);
-        assert!(snat.starts_with(SNAT_ADDRESS) && backend.ends_with(":5000"), "{snat} {backend}");
-        let reply = match frame[23] {
-            6 => tcp_frame(&backend, &snat, SYN | ACK, b""),
-            _ => udp_frame(&backend, &snat, b"answer"),
-        };
-        let (verdict, out) = send(&mut pipeline, &snapshot, &reply, NOW);
-        assert_eq!(verdict, Verdict::Forward(OUTER));
-        assert_eq!(ends(&out), (FRONT.into(), CLIENT.into()));
-        assert!(checksums_are_right(&out));
-        assert_eq!((&out[..6], &out[6..12]), (&CLIENT_MAC[..], &GATEWAY_MAC[..]));
-        assert_eq!(out[22], 63, "TTL is decremented");
+    for family in Family::ALL {
+        let (client, front) = (client(family), family.front());
+        for frame in [tcp_frame(&client, front, SYN, b""), udp_frame(&client, front, b"question")] {
+            let (mut pipeline, snapshot) = rig(&fixture(family));
+            let (snat, backend) = to_backend(&mut pipeline, &snapshot, &frame);
+            let source: SocketAddr = snat.parse().unwrap();
+            assert_eq!(IpAddress::from(source.ip()), family.snat_address());
+            assert!(backend.ends_with(":5000"), "{backend}");
+            let reply = if is_tcp(&frame) {
+                tcp_frame(&backend, &snat, SYN | ACK, b"")
+            } else {
+                udp_frame(&backend, &snat, b"answer")
+            };
+            let (verdict, out) = send(&mut pipeline, &snapshot, &reply, NOW);
+            assert_eq!(verdict, Verdict::Forward(OUTER));
+            assert_eq!(ends(&out), (front.into(), client.clone()));
+            assert!(checksums_are_right(&out));
+            assert_eq!((&out[..6], &out[6..12]), (&CLIENT_MAC[..], &GATEWAY_MAC[..]));
+            assert_eq!(out[family.ttl_offset()], 63, "TTL is decremented");
+        }
     }
 }
 
 #[test]
 fn policy_local_keeps_the_client() {
-    let (mut pipeline, snapshot) = rig(&Fixture { masquerade: false, ..Fixture::default() });
-    let frame = tcp_frame(CLIENT, FRONT, SYN, b"");
-    let (client, backend) = to_backend(&mut pipeline, &snapshot, &frame);
-    assert_eq!(client, CLIENT);
-    let reply = tcp_frame(&backend, CLIENT, SYN | ACK, b"");
-    let (verdict, out) = send(&mut pipeline, &snapshot, &reply, NOW);
-    assert_eq!(verdict, Verdict::Forward(OUTER));
-    assert_eq!(ends(&out), (FRONT.into(), CLIENT.into()));
+    for family in Family::ALL {
+        let (me, front) = (client(family), family.front());
+        let (mut pipeline, snapshot) = rig(&Fixture { masquerade: false, ..fixture(family) });
+        let frame = tcp_frame(&me, front, SYN, b"");
+        let (seen, backend) = to_backend(&mut pipeline, &snapshot, &frame);
+        assert_eq!(seen, me);
+        let reply = tcp_frame(&backend, &me, SYN | ACK, b"");
+        let (verdict, out) = send(&mut pipeline, &snapshot, &reply, NOW);
+        assert_eq!(verdict, Verdict::Forward(OUTER));
+        assert_eq!(ends(&out), (front.into(), me));
+        assert!(checksums_are_right(&out));
+    }
 }
 
 /// One client port, two fronts, one pod: the pod's answers must return to the front that was asked.
 #[test]
 fn two_fronts_of_one_pod_do_not_share_a_reply_tuple() {
-    let fixture = Fixture { masquerade: false, backends: 1, ..Fixture::default() };
-    let (mut pipeline, mut snapshot) = rig(&fixture);
-    let other = "10.1.0.253:30080";
-    for front in snapshot.fronts.values().cloned().collect::<Vec<_>>() {
-        let mut key = front.key;
-        key.address = "10.1.0.253".parse::<core::net::IpAddr>().unwrap().into();
-        snapshot.fronts.insert(key, front);
+    for family in Family::ALL {
+        let fixture = Fixture { masquerade: false, backends: 1, ..fixture(family) };
+        let (mut pipeline, mut snapshot) = rig(&fixture);
+        let me = client(family);
+        let other = family.client(0xfd, 30_080);
+        for front in snapshot.fronts.values().cloned().collect::<Vec<_>>() {
+            let mut key = front.key;
+            key.address = other.parse::<SocketAddr>().unwrap().ip().into();
+            snapshot.fronts.insert(key, front);
+        }
+        for front in [family.front(), &other] {
+            let (seen, backend) =
+                to_backend(&mut pipeline, &snapshot, &udp_frame(&me, front, b"question"));
+            let ip = |end: &str| end.parse::<SocketAddr>().unwrap().ip();
+            assert_eq!(ip(&seen), ip(&me), "the client's address is kept");
+            let answer = udp_frame(&backend, &seen, b"answer");
+            let (_, out) = send(&mut pipeline, &snapshot, &answer, NOW);
+            assert_eq!(ends(&out), (front.into(), me.clone()));
+        }
     }
-    for front in [FRONT, other] {
-        let (seen, backend) =
-            to_backend(&mut pipeline, &snapshot, &udp_frame(CLIENT, front, b"question"));
-        assert!(seen.starts_with("10.1.0.1:"), "the client's address is kept");
-        let (_, out) = send(&mut pipeline, &snapshot, &udp_frame(&backend, &seen, b"answer"), NOW);
-        assert_eq!(ends(&out), (front.into(), CLIENT.into()));
-    }
+}
+
+/// A TCP packet whose stack left the checksum to the hardware.
+fn partial(family: Family, flags: u8) -> Vec<u8> {
+    let whole = tcp_frame(&client(family), family.front(), flags, b"data that the sum must cover");
+    let headers = super::parse::parse(&whole).unwrap();
+    let pseudo = crate::packet::checksum::pseudo_header(&headers.key, headers.l4_bytes.into());
+    let (mut partial, at) = (whole, family.l4_offset() + 16);
+    partial[at..at + 2].copy_from_slice(&pseudo.fold().to_ne_bytes());
+    assert!(!checksums_are_right(&partial));
+    partial
 }
 
 #[test]
 fn a_partial_checksum_is_finished_and_a_missing_one_stays_missing() {
+    for family in Family::ALL {
+        let (mut pipeline, snapshot) = rig(&fixture(family));
+        to_backend(&mut pipeline, &snapshot, &partial(family, SYN));
+    }
     let (mut pipeline, snapshot) = rig(&Fixture::default());
-    let mut partial = tcp_frame(CLIENT, FRONT, SYN, b"data that the sum must cover");
-    let key = super::parse::parse(&partial).unwrap();
-    let pseudo = crate::packet::checksum::pseudo_header(&key.key, usize::from(key.l4_bytes));
-    partial[50..52].copy_from_slice(&pseudo.fold().to_ne_bytes());
-    assert!(!checksums_are_right(&partial));
-    to_backend(&mut pipeline, &snapshot, &partial);
-
     let mut none = udp_frame(CLIENT, FRONT, b"x");
     none[40..42].fill(0);
     let (_, out) = send(&mut pipeline, &snapshot, &none, NOW);
@@ -102,137 +139,253 @@ fn a_partial_checksum_is_finished_and_a_missing_one_stays_missing() {
 }
 
 #[test]
+fn ipv6_udp_without_a_checksum_is_dropped_by_name() {
+    let (mut pipeline, snapshot) = rig(&fixture(Family::V6));
+    let mut none = udp_frame(&client(Family::V6), Family::V6.front(), b"x");
+    none[60..62].fill(0);
+    let (verdict, out) = send(&mut pipeline, &snapshot, &none, NOW);
+    assert_eq!((verdict, out), (Verdict::Drop(DropReason::UdpCsum), none));
+}
+
+/// The checksum of such a packet comes out as 0, which would mean "none".
+#[test]
+fn a_udp_checksum_never_becomes_zero() {
+    for family in Family::ALL {
+        let (mut pipeline, snapshot) = rig(&fixture(family));
+        let me = client(family);
+        to_backend(&mut pipeline, &snapshot, &udp_frame(&me, family.front(), &[0, 0]));
+        let mut zeros = 0;
+        for word in 0..=u16::MAX {
+            let frame = udp_frame(&me, family.front(), &word.to_be_bytes());
+            let (_, out) = send(&mut pipeline, &snapshot, &frame, NOW);
+            let at = family.l4_offset() + 6;
+            assert_ne!(out[at..at + 2], [0, 0], "{word}");
+            zeros += u32::from(out[at..at + 2] == [0xff, 0xff]);
+        }
+        assert!(zeros > 0);
+    }
+}
+
+#[test]
 fn a_partial_checksum_is_finished_before_the_kernel_gets_the_packet_back() {
-    let whole = tcp_frame(CLIENT, FRONT, ACK, b"data that the sum must cover");
-    let mut partial = whole.clone();
-    let headers = super::parse::parse(&partial).unwrap();
-    let pseudo = crate::packet::checksum::pseudo_header(&headers.key, headers.l4_bytes.into());
-    partial[50..52].copy_from_slice(&pseudo.fold().to_ne_bytes());
-    super::finish_checksum(&mut partial);
-    assert_eq!(partial, whole);
-    super::finish_checksum(&mut partial);
-    assert_eq!(partial, whole, "a finished one stays");
+    for family in Family::ALL {
+        let (me, front) = (client(family), family.front());
+        let whole = tcp_frame(&me, front, ACK, b"data that the sum must cover");
+        let mut partial = partial(family, ACK);
+        super::finish_checksum(&mut partial);
+        assert_eq!(partial, whole);
+        super::finish_checksum(&mut partial);
+        assert_eq!(partial, whole, "a finished one stays");
+    }
 }
 
 #[test]
 fn no_endpoints_answers_with_port_unreachable_from_the_front() {
-    let fixture = Fixture::default();
-    let snapshot = fixture.snapshot_with(Selection::Reject(RejectReason::NoEndpoints));
-    let mut pipeline = fixture.pipeline(0, None);
-    let frame = tcp_frame(CLIENT, FRONT, SYN, b"");
-    let (verdict, out) = send(&mut pipeline, &snapshot, &frame, NOW);
-    assert_eq!(verdict, Verdict::Reject(RejectReason::NoEndpoints));
-    assert!(checksums_are_right(&out));
-    assert_eq!(ends(&out), ("10.1.0.254:0".into(), "10.1.0.1:0".into()));
-    assert_eq!(out[34..36], [3, 3], "destination unreachable, port");
-    assert_eq!(out[42..], frame[14..], "the packet is quoted");
-    assert_eq!((&out[..6], &out[6..12]), (&CLIENT_MAC[..], &GATEWAY_MAC[..]));
+    for family in Family::ALL {
+        let fixture = fixture(family);
+        let snapshot = fixture.snapshot_with(Selection::Reject(RejectReason::NoEndpoints));
+        let mut pipeline = fixture.pipeline(0, None);
+        let frame = tcp_frame(&client(family), family.front(), SYN, b"");
+        let (verdict, out) = send(&mut pipeline, &snapshot, &frame, NOW);
+        assert_eq!(verdict, Verdict::Reject(RejectReason::NoEndpoints));
+        assert!(checksums_are_right(&out));
+        let ip = |end: &str| SocketAddr::new(end.parse::<SocketAddr>().unwrap().ip(), 0);
+        let expected = (ip(family.front()).to_string(), ip(&client(family)).to_string());
+        assert_eq!(ends(&out), expected);
+        let (icmp, port_unreachable) = match family {
+            Family::V4 => (34, [3, 3]),
+            Family::V6 => (54, [1, 4]),
+        };
+        assert_eq!(out[icmp..icmp + 2], port_unreachable);
+        assert_eq!(out[icmp + 8..], frame[14..], "the packet is quoted");
+        assert_eq!((&out[..6], &out[6..12]), (&CLIENT_MAC[..], &GATEWAY_MAC[..]));
+    }
+}
+
+#[test]
+fn a_reject_quotes_as_much_as_its_family_allows() {
+    for (family, bytes_max) in [(Family::V4, 576), (Family::V6, 1280)] {
+        let fixture = fixture(family);
+        let snapshot = fixture.snapshot_with(Selection::Reject(RejectReason::NoEndpoints));
+        let frame = udp_frame(&client(family), family.front(), &[7; 1400]);
+        let (_, out) = send(&mut fixture.pipeline(0, None), &snapshot, &frame, NOW);
+        assert_eq!(out.len(), 14 + bytes_max);
+        assert!(checksums_are_right(&out));
+        let quote = family.l4_offset() + 8;
+        assert_eq!(out[quote..], frame[14..14 + out.len() - quote]);
+    }
 }
 
 #[test]
 fn no_local_endpoints_drops_in_silence() {
-    let fixture = Fixture::default();
-    let snapshot = fixture.snapshot_with(Selection::Drop(DropReason::NoLocalEndpoints));
-    let frame = udp_frame(CLIENT, FRONT, b"");
-    let (verdict, out) = send(&mut fixture.pipeline(0, None), &snapshot, &frame, NOW);
-    assert_eq!(verdict, Verdict::Drop(DropReason::NoLocalEndpoints));
-    assert_eq!(out, frame);
+    for family in Family::ALL {
+        let fixture = fixture(family);
+        let snapshot = fixture.snapshot_with(Selection::Drop(DropReason::NoLocalEndpoints));
+        let frame = udp_frame(&client(family), family.front(), b"");
+        let (verdict, out) = send(&mut fixture.pipeline(0, None), &snapshot, &frame, NOW);
+        assert_eq!(verdict, Verdict::Drop(DropReason::NoLocalEndpoints));
+        assert_eq!(out, frame);
+    }
+}
+
+/// Never compiled so; nothing may be written that is neither.
+#[test]
+fn a_front_and_a_backend_of_two_families_are_dropped_by_name() {
+    for (family, other) in [(Family::V4, Family::V6), (Family::V6, Family::V4)] {
+        for masquerade in [true, false] {
+            let backends = Fixture { masquerade, ..fixture(other) }.backend_set();
+            let selection = Selection::Forward { backends, masquerade };
+            let snapshot = fixture(family).snapshot_with(selection);
+            let mut pipeline = fixture(family).pipeline(0, None);
+            let frame = udp_frame(&client(family), family.front(), b"");
+            let (verdict, out) = send(&mut pipeline, &snapshot, &frame, NOW);
+            assert_eq!((verdict, out), (Verdict::Drop(DropReason::FamilyMismatch), frame));
+            assert!(pipeline.flows.is_empty());
+        }
+    }
+}
+
+#[test]
+fn a_masquerade_address_of_the_other_family_counts_as_none() {
+    for (family, other) in [(Family::V4, Family::V6), (Family::V6, Family::V4)] {
+        let (mut pipeline, mut snapshot) = rig(&fixture(family));
+        let snat_address = Some(other.snat_address());
+        let change = |hop: &NextHop| NextHop { snat_address, ..hop.clone() };
+        snapshot.next_hops = snapshot.next_hops.iter().map(change).collect();
+        let frame = udp_frame(&client(family), family.front(), b"");
+        let (verdict, out) = send(&mut pipeline, &snapshot, &frame, NOW);
+        assert_eq!((verdict, out), (Verdict::Drop(DropReason::NoSnatAddress), frame));
+    }
+}
+
+#[test]
+fn extension_headers_go_along_unchanged() {
+    let family = Family::V6;
+    let (mut pipeline, snapshot) = rig(&fixture(family));
+    let chain = [(0, 8), (60, 16), (43, 8)];
+    let plain = udp_frame(&client(family), family.front(), b"question");
+    let frame = with_extensions(plain.clone(), &chain);
+    let (snat, backend) = to_backend(&mut pipeline, &snapshot, &frame);
+    assert_eq!(to_backend(&mut pipeline, &snapshot, &plain), (snat, backend), "one flow");
+    let (_, out) = send(&mut pipeline, &snapshot, &frame, NOW);
+    assert_eq!((&out[20..21], &out[54..86]), (&frame[20..21], &frame[54..86]));
 }
 
 #[test]
 fn an_established_flow_keeps_its_backend_when_the_set_changes() {
-    let (mut pipeline, before) = rig(&Fixture { backends: 10, ..Fixture::default() });
-    let after = Fixture { backends: 1, ..Fixture::default() };
-    let mut after_snapshot = after.snapshot();
-    after_snapshot.next_hops = before.next_hops.clone();
-    after_snapshot.version = Version(2);
-    for port in 1..100 {
-        let client = format!("10.1.0.1:{port}");
-        let syn = tcp_frame(&client, FRONT, SYN, b"");
-        let first = to_backend(&mut pipeline, &before, &syn);
-        let data = tcp_frame(&client, FRONT, ACK, b"more");
-        assert_eq!(to_backend(&mut pipeline, &after_snapshot, &data), first);
+    for family in Family::ALL {
+        let (mut pipeline, before) = rig(&Fixture { backends: 10, ..fixture(family) });
+        let after = Fixture { backends: 1, ..fixture(family) };
+        let mut after_snapshot = after.snapshot();
+        after_snapshot.next_hops = before.next_hops.clone();
+        after_snapshot.version = Version(2);
+        for port in 1..100 {
+            let client = family.client(1, port);
+            let syn = tcp_frame(&client, family.front(), SYN, b"");
+            let first = to_backend(&mut pipeline, &before, &syn);
+            let data = tcp_frame(&client, family.front(), ACK, b"more");
+            assert_eq!(to_backend(&mut pipeline, &after_snapshot, &data), first);
+        }
     }
 }
 
 #[test]
 fn a_udp_flow_moves_when_its_backend_stops_serving_and_only_then() {
-    let (mut pipeline, before) = rig(&Fixture { backends: 10, ..Fixture::default() });
-    let mut after = Fixture { backends: 1, ..Fixture::default() }.snapshot();
-    after.next_hops = before.next_hops.clone();
-    after.version = Version(2);
-    let mut none = Fixture { backends: 0, ..Fixture::default() }
-        .snapshot_with(Selection::Reject(RejectReason::NoEndpoints));
-    none.next_hops = before.next_hops.clone();
-    none.version = Version(3);
-    for port in 1..100 {
-        let frame = udp_frame(&format!("10.1.0.1:{port}"), FRONT, b"");
-        let first = to_backend(&mut pipeline, &before, &frame);
-        let kept = to_backend(&mut pipeline, &none, &frame);
-        assert_eq!(kept, first, "no serving endpoint at all: nothing is forgotten (G4)");
-        let second = to_backend(&mut pipeline, &after, &frame);
-        assert_eq!(second.1, "10.244.0.1:5000");
-        assert!(first.1 != second.1 || first == second);
+    for family in Family::ALL {
+        let (mut pipeline, before) = rig(&Fixture { backends: 10, ..fixture(family) });
+        let mut after = Fixture { backends: 1, ..fixture(family) }.snapshot();
+        after.next_hops = before.next_hops.clone();
+        after.version = Version(2);
+        let mut none = Fixture { backends: 0, ..fixture(family) }
+            .snapshot_with(Selection::Reject(RejectReason::NoEndpoints));
+        none.next_hops = before.next_hops.clone();
+        none.version = Version(3);
+        let only = SocketAddr::new(family.backend(1).into(), 5000).to_string();
+        for port in 1..100 {
+            let frame = udp_frame(&family.client(1, port), family.front(), b"");
+            let first = to_backend(&mut pipeline, &before, &frame);
+            let kept = to_backend(&mut pipeline, &none, &frame);
+            assert_eq!(kept, first, "no serving endpoint at all: nothing is forgotten (G4)");
+            let second = to_backend(&mut pipeline, &after, &frame);
+            assert_eq!(second.1, only);
+            assert!(first.1 != second.1 || first == second);
+        }
     }
 }
 
 #[test]
 fn packets_without_flow_or_front_go_to_the_kernel_untouched() {
-    let (mut pipeline, snapshot) = rig(&Fixture::default());
-    let mid_flow = tcp_frame(CLIENT, FRONT, ACK, b"data");
-    let other = tcp_frame(CLIENT, "10.1.0.254:22", SYN, b"");
-    for (frame, reason) in [(mid_flow, PassReason::TcpNotSyn), (other, PassReason::FrontGone)] {
-        let (verdict, out) = send(&mut pipeline, &snapshot, &frame, NOW);
-        assert_eq!((verdict, out), (Verdict::Pass(reason), frame));
+    for family in Family::ALL {
+        let (mut pipeline, snapshot) = rig(&fixture(family));
+        let mid_flow = tcp_frame(&client(family), family.front(), ACK, b"data");
+        let other = tcp_frame(&client(family), family.no_front(), SYN, b"");
+        for (frame, reason) in [(mid_flow, PassReason::TcpNotSyn), (other, PassReason::FrontGone)] {
+            let (verdict, out) = send(&mut pipeline, &snapshot, &frame, NOW);
+            assert_eq!((verdict, out), (Verdict::Pass(reason), frame));
+        }
     }
 }
 
 #[test]
 fn a_used_up_ttl_is_dropped_in_both_directions() {
-    let (mut pipeline, snapshot) = rig(&Fixture::default());
-    let mut frame = udp_frame(CLIENT, FRONT, b"");
-    let (snat, backend) = to_backend(&mut pipeline, &snapshot, &frame);
-    frame[22] = 1;
-    let mut reply = udp_frame(&backend, &snat, b"");
-    reply[22] = 1;
-    for frame in [frame, reply] {
-        let (verdict, out) = send(&mut pipeline, &snapshot, &frame, NOW);
-        assert_eq!((verdict, out), (Verdict::Drop(DropReason::TtlExceeded), frame));
+    for family in Family::ALL {
+        let (mut pipeline, snapshot) = rig(&fixture(family));
+        let mut frame = udp_frame(&client(family), family.front(), b"");
+        let (snat, backend) = to_backend(&mut pipeline, &snapshot, &frame);
+        frame[family.ttl_offset()] = 1;
+        let mut reply = udp_frame(&backend, &snat, b"");
+        reply[family.ttl_offset()] = 1;
+        for frame in [frame, reply] {
+            let (verdict, out) = send(&mut pipeline, &snapshot, &frame, NOW);
+            assert_eq!((verdict, out), (Verdict::Drop(DropReason::TtlExceeded), frame));
+        }
     }
 }
 
 #[test]
 fn a_packet_larger_than_the_egress_mtu_is_dropped_by_name() {
-    let (mut pipeline, mut snapshot) = rig(&Fixture::default());
-    let small = |hop: &NextHop| NextHop { mtu_bytes: 600, ..hop.clone() };
-    snapshot.next_hops = snapshot.next_hops.iter().map(small).collect();
-    let frame = udp_frame(CLIENT, FRONT, &[0; 700]);
-    let (verdict, _) = send(&mut pipeline, &snapshot, &frame, NOW);
-    assert_eq!(verdict, Verdict::Drop(DropReason::PktTooBig));
+    for family in Family::ALL {
+        let (mut pipeline, mut snapshot) = rig(&fixture(family));
+        let size = u16::try_from(family.header_bytes() + 8 + 700).unwrap();
+        for (mtu_bytes, expected) in
+            [(size - 1, Verdict::Drop(DropReason::PktTooBig)), (size, Verdict::Forward(INNER))]
+        {
+            let small = |hop: &NextHop| NextHop { mtu_bytes, ..hop.clone() };
+            snapshot.next_hops = snapshot.next_hops.iter().map(small).collect();
+            let frame = udp_frame(&client(family), family.front(), &[0; 700]);
+            let (verdict, _) = send(&mut pipeline, &snapshot, &frame, NOW);
+            assert_eq!(verdict, expected);
+        }
+    }
 }
 
 #[test]
 fn a_closed_tuple_that_opens_again_gets_a_new_port() {
-    let (mut pipeline, snapshot) = rig(&Fixture { backends: 1, ..Fixture::default() });
-    let syn = tcp_frame(CLIENT, FRONT, SYN, b"");
-    let first = to_backend(&mut pipeline, &snapshot, &syn);
-    assert_eq!(to_backend(&mut pipeline, &snapshot, &syn), first, "a repeated SYN stays");
-    to_backend(&mut pipeline, &snapshot, &tcp_frame(CLIENT, FRONT, RST, b""));
-    let again = to_backend(&mut pipeline, &snapshot, &syn);
-    assert_ne!(again.0, first.0);
-    assert_eq!(pipeline.flows.len(), 1);
+    for family in Family::ALL {
+        let (mut pipeline, snapshot) = rig(&Fixture { backends: 1, ..fixture(family) });
+        let segment = |flags| tcp_frame(&client(family), family.front(), flags, b"");
+        let first = to_backend(&mut pipeline, &snapshot, &segment(SYN));
+        let repeated = to_backend(&mut pipeline, &snapshot, &segment(SYN));
+        assert_eq!(repeated, first, "a repeated SYN stays");
+        to_backend(&mut pipeline, &snapshot, &segment(RST));
+        let again = to_backend(&mut pipeline, &snapshot, &segment(SYN));
+        assert_ne!(again.0, first.0);
+        assert_eq!(pipeline.flows.len(), 1);
+    }
 }
 
 #[test]
 fn two_packets_of_a_new_flow_in_one_burst_share_it() {
-    let (mut pipeline, snapshot) = rig(&Fixture { maglev: false, ..Fixture::default() });
-    let frame = udp_frame(CLIENT, FRONT, b"");
-    let mut buffers = [frame.clone(), frame.clone()];
-    let mut packets: Vec<_> =
-        buffers.iter_mut().map(|b| Packet::new(b, frame.len(), OUTER)).collect();
-    pipeline.process(&mut packets, &snapshot, NOW);
-    assert_eq!(ends(packets[0].bytes()), ends(packets[1].bytes()));
-    assert_eq!(pipeline.flows.len(), 1);
+    for family in Family::ALL {
+        let (mut pipeline, snapshot) = rig(&Fixture { maglev: false, ..fixture(family) });
+        let frame = udp_frame(&client(family), family.front(), b"");
+        let mut buffers = [frame.clone(), frame.clone()];
+        let mut packets: Vec<_> =
+            buffers.iter_mut().map(|b| Packet::new(b, frame.len(), OUTER)).collect();
+        pipeline.process(&mut packets, &snapshot, NOW);
+        assert_eq!(ends(packets[0].bytes()), ends(packets[1].bytes()));
+        assert_eq!(pipeline.flows.len(), 1);
+    }
 }
 
 #[test]
@@ -287,37 +440,41 @@ fn a_full_table_of_established_flows_refuses_and_says_so() {
 
 #[test]
 fn a_source_port_is_never_given_twice_towards_one_backend() {
-    let fixture = Fixture { backends: 1, flows_max: 2048, ..Fixture::default() };
-    let (mut pipeline, snapshot) = rig(&fixture);
-    let mut seen = BTreeSet::new();
-    for n in 0..1500 {
-        pipeline.flows.changes_mut().begun.clear();
-        let client = format!("10.1.{}.1:{}", n / 250, 1000 + n);
-        let frame = udp_frame(&client, FRONT, b"");
-        assert!(seen.insert(to_backend(&mut pipeline, &snapshot, &frame).0));
+    for family in Family::ALL {
+        let fixture = Fixture { backends: 1, flows_max: 2048, ..fixture(family) };
+        let (mut pipeline, snapshot) = rig(&fixture);
+        let mut seen = BTreeSet::new();
+        for n in 0..1500 {
+            pipeline.flows.changes_mut().begun.clear();
+            let client = family.client(n / 250, 1000 + n);
+            let frame = udp_frame(&client, family.front(), b"");
+            assert!(seen.insert(to_backend(&mut pipeline, &snapshot, &frame).0));
+        }
     }
 }
 
 #[test]
 fn a_packet_on_the_wrong_worker_is_handed_to_the_owner_and_only_once() {
-    let fixture = Fixture::default();
-    let directory = Arc::new(OwnerDirectory::with_capacity(1024));
-    let snapshot = fixture.snapshot();
-    let mut first = fixture.pipeline(0, Some(Arc::clone(&directory)));
-    let mut second = fixture.pipeline(1, Some(directory));
-    let frame = udp_frame(CLIENT, FRONT, b"");
-    let (snat, backend) = to_backend(&mut first, &snapshot, &frame);
-    let (verdict, out) = send(&mut second, &snapshot, &frame, NOW);
-    assert_eq!((verdict, out), (Verdict::HandOff(WorkerId(0)), frame));
+    for family in Family::ALL {
+        let fixture = fixture(family);
+        let directory = Arc::new(OwnerDirectory::with_capacity(1024));
+        let snapshot = fixture.snapshot();
+        let mut first = fixture.pipeline(0, Some(Arc::clone(&directory)));
+        let mut second = fixture.pipeline(1, Some(directory));
+        let frame = udp_frame(&client(family), family.front(), b"");
+        let (snat, backend) = to_backend(&mut first, &snapshot, &frame);
+        let (verdict, out) = send(&mut second, &snapshot, &frame, NOW);
+        assert_eq!((verdict, out), (Verdict::HandOff(WorkerId(0)), frame));
 
-    let reply = udp_frame(&backend, &snat, b"");
-    let (verdict, _) = send(&mut second, &snapshot, &reply, NOW);
-    assert_eq!(verdict, Verdict::HandOff(WorkerId(0)));
-    let mut buffer = reply.clone();
-    let mut stray = Packet::new(&mut buffer, reply.len(), INNER);
-    (stray.is_handed, stray.owner) = (true, Some(WorkerId(0)));
-    second.process(core::slice::from_mut(&mut stray), &snapshot, NOW);
-    assert_eq!(stray.verdict, Verdict::Drop(DropReason::FlowStateInvalid));
+        let reply = udp_frame(&backend, &snat, b"");
+        let (verdict, _) = send(&mut second, &snapshot, &reply, NOW);
+        assert_eq!(verdict, Verdict::HandOff(WorkerId(0)));
+        let mut buffer = reply.clone();
+        let mut stray = Packet::new(&mut buffer, reply.len(), INNER);
+        (stray.is_handed, stray.owner) = (true, Some(WorkerId(0)));
+        second.process(core::slice::from_mut(&mut stray), &snapshot, NOW);
+        assert_eq!(stray.verdict, Verdict::Drop(DropReason::FlowStateInvalid));
+    }
 }
 
 #[test]
@@ -342,22 +499,43 @@ fn a_closed_connection_passes_through_conntracks_states() {
     }
 }
 
-/// Ten thousand random, mutated and truncated frames: no panic, every packet gets a verdict, and
-/// only forwarded and rejected ones change.
+/// Frames that a random one is made of: both families, with and without extension headers.
+fn seeds() -> Vec<Vec<u8>> {
+    let frames = |family: Family| {
+        let (me, front) = (client(family), family.front());
+        [tcp_frame(&me, front, SYN, b"abc"), udp_frame(&me, front, b"abc")]
+    };
+    let [tcp, udp] = frames(Family::V6);
+    let extended = with_extensions(udp.clone(), &[(0, 8), (60, 16), (51, 12)]);
+    [&frames(Family::V4)[..], &[tcp, udp, extended]].concat()
+}
+
+/// A snapshot whose fronts are those of both families.
+fn both_families() -> Snapshot {
+    let mut snapshot = fixture(Family::V4).snapshot();
+    let v6 = fixture(Family::V6).snapshot();
+    for (key, front) in v6.fronts.iter() {
+        snapshot.fronts.insert(*key, Arc::clone(front));
+    }
+    snapshot
+}
+
+/// Twenty thousand random, mutated and truncated frames: no panic, every packet gets a verdict,
+/// and only forwarded and rejected ones change.
 #[test]
 fn random_and_truncated_frames_get_a_verdict() {
-    let fixture = Fixture::default();
-    let (mut pipeline, snapshot) = rig(&fixture);
+    let mut pipeline = Fixture::default().pipeline(0, None);
+    let snapshot = both_families();
     let mut random = crate::random::Random::new(7);
-    let seeds = [tcp_frame(CLIENT, FRONT, SYN, b"abc"), udp_frame(CLIENT, FRONT, b"abc")];
+    let seeds = seeds();
     let mut counts = [0u32; 4];
-    for round in 0..10_000u32 {
-        let mut frame = seeds[round as usize % 2].clone();
+    for round in 0..20_000u32 {
+        let mut frame = seeds[round as usize % seeds.len()].clone();
         for _ in 0..random.below(4) {
             let at = random.below(u32::try_from(frame.len()).unwrap()) as usize;
             frame[at] = random.next_u64().to_ne_bytes()[0];
         }
-        if round % 3 == 0 {
+        if random.below(3) == 0 {
             frame.truncate(random.below(u32::try_from(frame.len()).unwrap()) as usize);
         }
         let (verdict, out) = send(&mut pipeline, &snapshot, &frame, later(u64::from(round)));
@@ -374,6 +552,36 @@ fn random_and_truncated_frames_get_a_verdict() {
         changes.begun.clear();
         changes.removed.clear();
     }
-    assert_eq!(counts.iter().sum::<u32>(), 10_000);
-    assert!(counts[0] > 1000 && counts[3] > 1000, "{counts:?}");
+    assert_eq!(counts.iter().sum::<u32>(), 20_000);
+    assert!(counts[0] > 2000 && counts[3] > 2000, "{counts:?}");
+}
+
+/// Any payload from any client comes out with right checksums on both sides, and what the backend
+/// returns reaches the client as if the front had said it.
+#[test]
+fn there_and_back_is_identity_whatever_the_payload() {
+    let snapshots = Family::ALL.map(|family| fixture(family).snapshot());
+    let cases = bolero::check!().with_type::<(bool, bool, u16, u16, Vec<u8>)>();
+    cases.for_each(|(is_v6, is_tcp, host, port, payload)| {
+        let family = if *is_v6 { Family::V6 } else { Family::V4 };
+        let snapshot = &snapshots[usize::from(*is_v6)];
+        let mut pipeline = fixture(family).pipeline(0, None);
+        let (client, front) = (family.client(*host, *port), family.front());
+        let payload = &payload[..payload.len().min(1400)];
+        let frame = |from: &str, to: &str| {
+            if *is_tcp { tcp_frame(from, to, SYN, payload) } else { udp_frame(from, to, payload) }
+        };
+        let (snat, backend) = to_backend(&mut pipeline, snapshot, &frame(&client, front));
+        let (verdict, out) = send(&mut pipeline, snapshot, &frame(&backend, &snat), NOW);
+        assert_eq!(verdict, Verdict::Forward(OUTER));
+        let mut expected = frame(front, &client);
+        expected[family.ttl_offset()] = 63;
+        assert!(checksums_are_right(&out));
+        // The TTL differs, and with it IPv4's checksum; the link's addresses are another matter.
+        expected[..12].copy_from_slice(&out[..12]);
+        if family == Family::V4 {
+            expected[24..26].copy_from_slice(&out[24..26]);
+        }
+        assert_eq!(out, expected);
+    });
 }

@@ -6,7 +6,7 @@ use crate::packet::headers::tcp_flags::{ACK, SYN};
 use crate::pipeline::Pipeline;
 use crate::snapshot::{Front, FrontKey, Networks, Selection, Snapshot, Version};
 use crate::testing::{
-    FRONT, Fixture, INNER, SNAT_ADDRESS, checksums_are_right, ends, send, tcp_frame, udp_frame,
+    FRONT, Family, Fixture, INNER, checksums_are_right, ends, send, tcp_frame, udp_frame,
 };
 use crate::types::{IpAddress, L4Port, Time};
 use crate::verdict::{DropReason, RejectReason, Verdict};
@@ -41,12 +41,17 @@ fn only_10_1_0_x(front: &mut Front) {
 
 #[test]
 fn f1_a_source_outside_the_ranges_is_dropped_in_silence() {
-    let fixture = Fixture::default();
-    let snapshot = change(fixture.snapshot(), only_10_1_0_x);
     let denied = Verdict::Drop(DropReason::DeniedByLbSrcRangeCheck);
-    for (client, expected) in [(CLIENT, Verdict::Forward(INNER)), ("10.1.1.1:4000", denied)] {
-        let syn = tcp_frame(client, FRONT, SYN, b"");
-        assert_eq!(verdict(&fixture, &snapshot, &syn), expected, "{client}");
+    let v6 = ("2001:db8:1::", "2001:db8:1::ff");
+    for (family, (first, last)) in [(Family::V4, ("10.1.0.0", "10.1.0.255")), (Family::V6, v6)] {
+        let fixture = Fixture { family, ..Fixture::default() };
+        let snapshot = change(fixture.snapshot(), |front| {
+            front.source_ranges = Some(networks(first, last));
+        });
+        for (host, expected) in [(1, Verdict::Forward(INNER)), (0x101, denied)] {
+            let syn = tcp_frame(&family.client(host, 4000), family.front(), SYN, b"");
+            assert_eq!(verdict(&fixture, &snapshot, &syn), expected, "{family:?} {host}");
+        }
     }
 }
 
@@ -112,16 +117,22 @@ fn e5_without_pod_networks_a_pod_is_an_outside_client() {
 
 #[test]
 fn f8_a_pod_that_is_its_own_backend_is_masqueraded() {
-    let fixture = Fixture { backends: 1, masquerade: false, ..Fixture::default() };
-    let (mut pipeline, snapshot) = (fixture.pipeline(0, None), fixture.snapshot());
-    let syn = tcp_frame(POD, FRONT, SYN, b"");
-    let (source, backend) = to_backend(&mut pipeline, &snapshot, &syn);
-    assert!(source.starts_with(SNAT_ADDRESS) && backend == "10.244.0.1:5000", "{source}");
-    let reply = tcp_frame(&backend, &source, SYN | ACK, b"");
-    let (verdict, out) = send(&mut pipeline, &snapshot, &reply, NOW);
-    assert_eq!(verdict, Verdict::Forward(INNER), "back to where it came from");
-    assert_eq!(ends(&out), (FRONT.into(), POD.into()));
-    assert!(checksums_are_right(&out));
+    for family in Family::ALL {
+        let fixture = Fixture { backends: 1, masquerade: false, family, ..Fixture::default() };
+        let (mut pipeline, snapshot) = (fixture.pipeline(0, None), fixture.snapshot());
+        let end = |port| SocketAddr::new(family.backend(1).into(), port).to_string();
+        let (pod, front) = (end(40_000), family.front());
+        let syn = tcp_frame(&pod, front, SYN, b"");
+        let (source, backend) = to_backend(&mut pipeline, &snapshot, &syn);
+        let source_ip = source.parse::<SocketAddr>().unwrap().ip();
+        assert_eq!(IpAddress::from(source_ip), family.snat_address());
+        assert_eq!(backend, end(5000));
+        let reply = tcp_frame(&backend, &source, SYN | ACK, b"");
+        let (verdict, out) = send(&mut pipeline, &snapshot, &reply, NOW);
+        assert_eq!(verdict, Verdict::Forward(INNER), "back to where it came from");
+        assert_eq!(ends(&out), (front.into(), pod));
+        assert!(checksums_are_right(&out));
+    }
 }
 
 /// Balanced at random, so that memory alone can hold a client.
@@ -211,6 +222,25 @@ fn f14_f15_a_backend_outside_the_set_in_use_is_forgotten() {
     let then = BTreeSet::from([format!("10.244.0.{other}:5000")]);
     assert_eq!(met(&mut pipeline, &snapshot, (FRONT, NOW), 2..20), then);
     assert_eq!(met(&mut pipeline, &all, (FRONT, NOW), 20..40), then, "the new choice is kept");
+}
+
+#[test]
+fn f11_f12_ipv6_clients_are_told_apart_by_their_whole_address() {
+    let (family, now) = (Family::V6, NOW);
+    let fixture = Fixture { family, ..sticky() };
+    let (mut pipeline, snapshot) = (fixture.pipeline(0, None), fixture.snapshot());
+    let mut backend = |client: &str| {
+        pipeline.flows.changes_mut().begun.clear();
+        let (verdict, out) =
+            send(&mut pipeline, &snapshot, &udp_frame(client, family.front(), b""), now);
+        assert_eq!(verdict, Verdict::Forward(INNER));
+        ends(&out).1
+    };
+    let one: BTreeSet<_> = (1..50).map(|port| backend(&family.client(1, port))).collect();
+    assert_eq!(one.len(), 1, "{one:?}");
+    // They differ in the upper half alone.
+    let many: BTreeSet<_> = (1..50).map(|n| backend(&format!("[2001:db8:{n:x}::1]:7"))).collect();
+    assert!(many.len() > 1, "{many:?}");
 }
 
 #[test]

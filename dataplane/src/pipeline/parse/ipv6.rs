@@ -1,0 +1,60 @@
+//! IPv6: the fixed header, and the extension headers behind it.
+
+use super::{parse_l4, prefix, short};
+use crate::packet::extension::{self, Obstacle};
+use crate::packet::headers::{ETHERNET_BYTES, IPV6_BYTES, Ipv6};
+use crate::pipeline::packet::Headers;
+use crate::types::{FlowKey, IpAddress, L4Port, Protocol};
+use crate::verdict::{DropReason, PassReason, Verdict};
+
+#[inline(never)]
+pub(super) fn parse(headers: &mut Headers, packet: &[u8]) -> Result<(), Verdict> {
+    let (ip, rest) = prefix::<Ipv6>(packet, DropReason::PktTooSmall)?;
+    if ip.version() != 6 {
+        return Err(Verdict::Drop(DropReason::IpInhdr));
+    }
+    // A jumbogram says 0 (RFC 2675): then its headers have no room.
+    let payload = rest.get(..usize::from(ip.payload_length.get()));
+    let payload = payload.ok_or(Verdict::Drop(DropReason::HdrTrunc))?;
+    let (source, destination) = (IpAddress::from_bytes(ip.source), ip.destination);
+    let destination = IpAddress::from_bytes(destination);
+    if !is_host_address(&ip.source) || destination.is_v4() {
+        return Err(Verdict::Drop(DropReason::InvalidSourceIp));
+    }
+    let (protocol, offset) = extension::skip(ip.next_header, payload).map_err(verdict)?;
+    let l4 = payload.get(offset..).unwrap_or_default();
+    let l4_header = parse_l4(protocol, l4)?;
+    if l4_header.protocol == Protocol::Udp && l4.get(6..8) == Some(&[0, 0]) {
+        return Err(Verdict::Drop(DropReason::UdpCsum));
+    }
+    headers.key = FlowKey::new(
+        l4_header.protocol,
+        (source, L4Port::from_bytes(l4_header.source)),
+        (destination, L4Port::from_bytes(l4_header.destination)),
+    );
+    headers.l4_offset = short(ETHERNET_BYTES + IPV6_BYTES + offset);
+    headers.l4_bytes = short(l4.len());
+    headers.ip_bytes = short(IPV6_BYTES + payload.len());
+    headers.ttl = ip.hop_limit;
+    headers.tcp_flags = l4_header.tcp_flags;
+    Ok(())
+}
+
+/// What the XDP program leaves to the kernel never comes here; should it, it is dropped by name.
+fn verdict(obstacle: Obstacle) -> Verdict {
+    match obstacle {
+        Obstacle::Fragment => Verdict::Pass(PassReason::Fragment),
+        Obstacle::Truncated => Verdict::Drop(DropReason::HdrTrunc),
+        Obstacle::Routed | Obstacle::Unordered => Verdict::Drop(DropReason::Ipv6BadExthdr),
+    }
+}
+
+/// Whether a packet from this address may be forwarded: not unspecified, loopback or multicast
+/// (RFC 4291 section 2), not link-local (RFC 4291 section 2.5.6), and not an IPv4 address in
+/// mapped form, which would be that IPv4 address in our keys.
+fn is_host_address(source: &[u8; 16]) -> bool {
+    let is_mapped = IpAddress::from_bytes(*source).is_v4();
+    let is_special = matches!(source, [0xff, ..] | [0xfe, 0x80..=0xbf, ..]);
+    let is_low = matches!(source, [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 | 1]);
+    !(is_mapped || is_special || is_low)
+}
