@@ -9,12 +9,9 @@
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
 #include <linux/in.h>
-#include <linux/ip.h>
-#include <linux/tcp.h>
-#include <linux/udp.h>
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
-#include <stdbool.h>
+#include "parse.h"
 #include "steer.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
@@ -74,90 +71,6 @@ struct {
 	__type(key, __u32); /* interface slot */
 	__type(value, struct counters);
 } counters SEC(".maps");
-
-struct packet {
-	struct flow_key key;
-	bool is_syn; /* TCP, SYN without ACK */
-};
-
-/* What the parsers return beside a pass_reason. */
-#define PARSED -1
-
-static __always_inline bool is_same_mac(const __u8 *a, const volatile __u8 *b)
-{
-	/* Byte by byte: neither address need be aligned. */
-	return !((a[0] ^ b[0]) | (a[1] ^ b[1]) | (a[2] ^ b[2]) | (a[3] ^ b[3]) | (a[4] ^ b[4]) |
-		 (a[5] ^ b[5]));
-}
-
-static __always_inline void map_v4(__u8 *address, __u32 v4)
-{
-	address[10] = 0xff;
-	address[11] = 0xff;
-	__builtin_memcpy(address + 12, &v4, 4);
-}
-
-/* `room` is the length that the IP header grants to the L4 header and its payload. */
-static __always_inline int parse_l4(void *l4, void *end, __u32 room, struct packet *packet)
-{
-	struct udphdr *udp = l4;
-	struct tcphdr *tcp = l4;
-
-	if (packet->key.protocol == IPPROTO_TCP) {
-		if ((void *)(tcp + 1) > end || room < sizeof(*tcp))
-			return PASS_MALFORMED;
-		packet->is_syn = tcp->syn && !tcp->ack;
-	} else if (packet->key.protocol == IPPROTO_UDP) {
-		if ((void *)(udp + 1) > end || room < sizeof(*udp))
-			return PASS_MALFORMED;
-	} else {
-		return PASS_NO_SERVICE;
-	}
-	/* Both headers begin with the two ports. */
-	__builtin_memcpy(packet->key.src_port, &udp->source, 2);
-	__builtin_memcpy(packet->key.dst_port, &udp->dest, 2);
-	return PARSED;
-}
-
-static __always_inline int parse_v4(void *l3, void *end, struct packet *packet)
-{
-	struct iphdr *ip = l3;
-	__u32 header, total;
-
-	if ((void *)(ip + 1) > end)
-		return PASS_MALFORMED;
-	header = ip->ihl * 4;
-	total = bpf_ntohs(ip->tot_len);
-	if (ip->version != 4 || header < sizeof(*ip) || total < header || total > end - l3)
-		return PASS_MALFORMED;
-	/* More fragments follow, or this is not the first (RFC 791 section 3.1). */
-	if (ip->frag_off & bpf_htons(0x3fff))
-		return PASS_FRAGMENT;
-	map_v4(packet->key.src, ip->saddr);
-	map_v4(packet->key.dst, ip->daddr);
-	packet->key.protocol = ip->protocol;
-	return parse_l4(l3 + header, end, total - header, packet);
-}
-
-static __always_inline int parse(struct ethhdr *eth, void *end, const struct interface *interface,
-				 struct packet *packet)
-{
-	bool is_group = eth->h_dest[0] & 1;
-
-	if (!is_group && !is_same_mac(eth->h_dest, interface->mac))
-		return PASS_OTHERHOST;
-	switch (eth->h_proto) {
-	case bpf_htons(ETH_P_IP):
-		return is_group ? PASS_NO_SERVICE : parse_v4(eth + 1, end, packet);
-	case bpf_htons(ETH_P_IPV6):
-		return PASS_NO_SERVICE;
-	case bpf_htons(ETH_P_8021Q):
-	case bpf_htons(ETH_P_8021AD):
-		return PASS_VLAN_TAGGED;
-	default:
-		return PASS_NOT_IP;
-	}
-}
 
 static __always_inline __u32 *find_front(const struct packet *packet)
 {

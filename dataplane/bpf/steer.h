@@ -14,6 +14,10 @@
 #define QUEUES_MAX 1024
 #define WORKERS_MAX 64
 
+/* IPv6 extension headers in one packet: all that RFC 8200 section 4.1 knows, destination options
+ * twice. */
+#define IPV6_EXTENSIONS_MAX 6
+
 /* Why a packet passed to the kernel: `PassReason` of src/verdict.rs, in its order. */
 enum pass_reason {
 	PASS_NOT_IP,

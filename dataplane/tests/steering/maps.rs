@@ -2,7 +2,7 @@
 
 use crate::net::enter_new_namespace;
 use crate::rig::{CONFIG, flow_key};
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::SocketAddr;
 use tidegate_dataplane::types::{FlowKey, IfIndex, InterfaceSlot, MacAddress, Time, WorkerId};
 use tidegate_dataplane::xdp::heartbeat::Heartbeats;
 use tidegate_dataplane::xdp::hook::AttachedProgram;
@@ -13,8 +13,8 @@ use tidegate_dataplane::xdp::road::Road;
 use tidegate_dataplane::xdp::sleep::Sleeper;
 
 fn keys(count: u16) -> Vec<FlowKey> {
-    let to = SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 1), 15_000);
-    let from = |port| SocketAddrV4::new(Ipv4Addr::new(10, 1, 0, 9), port);
+    let to = SocketAddr::from(([10, 0, 0, 1], 15_000));
+    let from = |port| SocketAddr::from(([10, 1, 0, 9], port));
     (1..=count).map(|port| flow_key((from(port), to))).collect()
 }
 

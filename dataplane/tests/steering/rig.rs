@@ -1,10 +1,10 @@
 //! The program with everything set up on `lo` of a fresh namespace, and what to expect of it.
 
-use crate::frames::{OUR_MAC, ROAD_MAC, address};
+use crate::frames::{Family, OUR_MAC, ROAD_MAC, address};
 use crate::net::{enter_new_namespace, now};
 use crate::port::Port;
 use core::time::Duration;
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use tidegate_dataplane::engine::{Fallback, SteeringCounters};
 use tidegate_dataplane::snapshot::FrontKey;
 use tidegate_dataplane::types::{
@@ -29,30 +29,32 @@ pub(crate) const CONFIG: SteeringConfig = SteeringConfig {
     road_mac: MacAddress(ROAD_MAC),
 };
 
-pub(crate) fn client() -> SocketAddrV4 {
-    address("192.0.2.7:40000")
+pub(crate) fn client(family: Family) -> SocketAddr {
+    address(family.pick("192.0.2.7:40000", "[2001:db8:7::7]:40000"))
 }
 
 /// A front of both protocols.
-pub(crate) fn front() -> SocketAddrV4 {
-    address("10.0.0.1:30080")
+pub(crate) fn front(family: Family) -> SocketAddr {
+    address(family.pick("10.0.0.1:30080", "[2001:db8::1]:30080"))
 }
 
-pub(crate) fn draining_front() -> SocketAddrV4 {
-    address("10.0.0.1:30081")
+pub(crate) fn draining_front(family: Family) -> SocketAddr {
+    address(family.pick("10.0.0.1:30081", "[2001:db8::1]:30081"))
 }
 
 /// The source and destination of a reply of a TCP flow.
-pub(crate) fn reply() -> (SocketAddrV4, SocketAddrV4) {
-    (address("10.1.0.9:8080"), address("10.0.0.1:15000"))
+pub(crate) fn reply(family: Family) -> (SocketAddr, SocketAddr) {
+    let (v4, v6) = (("10.1.0.9:8080", "10.0.0.1:15000"), ("[fd00::9]:8080", "[fd00::1]:15000"));
+    let (backend, snat) = family.pick(v4, v6);
+    (address(backend), address(snat))
 }
 
-pub(crate) fn front_key(address: SocketAddrV4, protocol: Protocol) -> FrontKey {
-    FrontKey { address: (*address.ip()).into(), port: L4Port::new(address.port()), protocol }
+pub(crate) fn front_key(address: SocketAddr, protocol: Protocol) -> FrontKey {
+    FrontKey { address: address.ip().into(), port: L4Port::new(address.port()), protocol }
 }
 
-pub(crate) fn flow_key((from, to): (SocketAddrV4, SocketAddrV4)) -> FlowKey {
-    let end = |a: SocketAddrV4| ((*a.ip()).into(), L4Port::new(a.port()));
+pub(crate) fn flow_key((from, to): (SocketAddr, SocketAddr)) -> FlowKey {
+    let end = |a: SocketAddr| (a.ip().into(), L4Port::new(a.port()));
     FlowKey::new(Protocol::Tcp, end(from), end(to))
 }
 
@@ -78,11 +80,14 @@ impl Rig {
         let steering = Steering::load(config).unwrap();
         steering.interfaces.set(LO, SLOT, MacAddress(OUR_MAC)).unwrap();
         steering.queues.set(LO, 0, XSK_INDEX, WORKER).unwrap();
-        for protocol in [Protocol::Tcp, Protocol::Udp] {
-            steering.fronts.insert(&front_key(front(), protocol), false).unwrap();
-            steering.fronts.insert(&front_key(draining_front(), protocol), true).unwrap();
+        for family in Family::ALL {
+            for protocol in [Protocol::Tcp, Protocol::Udp] {
+                let (active, draining) = (front(family), draining_front(family));
+                steering.fronts.insert(&front_key(active, protocol), false).unwrap();
+                steering.fronts.insert(&front_key(draining, protocol), true).unwrap();
+            }
+            assert_eq!(steering.flows.insert_batch(&[flow_key(reply(family))], OWNER), 1);
         }
-        assert_eq!(steering.flows.insert_batch(&[flow_key(reply())], OWNER), 1);
         let port = Port::open("lo", 0);
         steering.xsks.set(XSK_INDEX, port.fd()).unwrap();
         let rig = Self { steering, _port: port };

@@ -1,6 +1,6 @@
 //! The road back: a packet that a worker gives back reaches the sockets of this host.
 
-use crate::frames::{CLIENT_MAC, ETHERNET_BYTES, IP_BYTES, OUR_MAC, ROAD_MAC, with};
+use crate::frames::{CLIENT_MAC, ETHERNET_BYTES, OUR_MAC, ROAD_MAC, with};
 use crate::net::{
     Host, PATIENCE, Tap, enter_new_namespace, index_of, now, run, set_up, wait_until,
 };
@@ -19,6 +19,8 @@ use zerocopy::IntoBytes;
 
 const MAGIC: u32 = 0x1234_5678;
 const FRONT: &str = "10.99.0.1:30080";
+const FRONT_V6: &str = "[fd99::1]:30080";
+const IP_BYTES: usize = 20;
 
 /// A client behind `eth0`, the front's packets redirected to a socket, and the road.
 struct Rig {
@@ -37,9 +39,11 @@ impl Rig {
         let client = Host::new();
         add_interfaces(&client);
         let steering = Steering::load(&CONFIG).unwrap();
-        for protocol in [Protocol::Tcp, Protocol::Udp] {
-            let front = front_key(FRONT.parse().unwrap(), protocol);
-            steering.fronts.insert(&front, false).unwrap();
+        for front in [FRONT, FRONT_V6] {
+            for protocol in [Protocol::Tcp, Protocol::Udp] {
+                let front = front_key(front.parse().unwrap(), protocol);
+                steering.fronts.insert(&front, false).unwrap();
+            }
         }
         let eth0 = index_of("eth0");
         let attached = steering.attach(eth0, mode).unwrap();
@@ -82,6 +86,7 @@ fn add_interfaces(client: &Host) {
          netns {namespace}"
     ));
     run("ip addr add 10.99.0.1/24 dev eth0");
+    run("ip addr add fd99::1/64 dev eth0 nodad");
     set_up("eth0");
     // The trailer needs its room.
     run("ip link add tidegate0 mtu 1600 type veth peer name tidegate1 mtu 1600");
@@ -89,6 +94,7 @@ fn add_interfaces(client: &Host) {
     set_up("tidegate1");
     client.call(|| {
         run("ip addr add 10.99.0.2/24 dev client");
+        run("ip addr add fd99::2/64 dev client nodad");
         set_up("client");
     });
 }
@@ -162,6 +168,29 @@ fn a_datagram_that_is_given_back_reaches_its_socket() {
         server.send_to(b"answer", from).unwrap();
         client.set_read_timeout(Some(PATIENCE)).unwrap();
         assert_eq!(client.recv(&mut buffer).unwrap(), 6);
+    });
+}
+
+/// The packet path's own hand finishes the checksum here; without it the kernel would refuse.
+#[test]
+fn an_ipv6_datagram_that_is_given_back_reaches_its_socket() {
+    on_both_hooks(|mut rig| {
+        let server = UdpSocket::bind(FRONT_V6).unwrap();
+        server.set_read_timeout(Some(PATIENCE)).unwrap();
+        rig.beat();
+        let client = rig.client.call(|| {
+            let socket = UdpSocket::bind("[fd99::2]:0").unwrap();
+            assert_eq!(socket.send_to(b"over six", FRONT_V6).unwrap(), 8);
+            socket.local_addr().unwrap()
+        });
+        let (_, mut frame) = rig.worker.receive();
+        let unfinished = frame.clone();
+        tidegate_dataplane::pipeline::finish_checksum(&mut frame);
+        assert_ne!(frame, unfinished, "a veth no longer leaves the checksum to the device");
+        rig.give_back(&frame, MAGIC);
+        let mut buffer = [0; 100];
+        let (length, from) = server.recv_from(&mut buffer).unwrap();
+        assert_eq!((&buffer[..length], from), (&b"over six"[..], client));
     });
 }
 

@@ -1,6 +1,6 @@
 //! The worker's sleep on real AF_XDP sockets, by both backends.
 
-use crate::frames::{OUR_MAC, Segment, tcp};
+use crate::frames::{Family, OUR_MAC, Segment, tcp};
 use crate::net::{enter_new_namespace, index_of, now, run, set_up};
 use crate::port::Port;
 use crate::rig::{CONFIG, SLOT, WORKER, XSK_INDEX, client, front, front_key};
@@ -32,7 +32,7 @@ fn a_packet_wakes_and_an_unwatched_socket_frees_its_queue() {
         let steering = Steering::load(&CONFIG).unwrap();
         let eth0 = index_of("eth0");
         let _attached = steering.attach(eth0, AttachMode::Native).unwrap();
-        steering.fronts.insert(&front_key(front(), Protocol::Tcp), false).unwrap();
+        steering.fronts.insert(&front_key(front(Family::V4), Protocol::Tcp), false).unwrap();
         steering.queues.set(eth0, 0, XSK_INDEX, WORKER).unwrap();
         steering.interfaces.set(eth0, SLOT, MacAddress(OUR_MAC)).unwrap();
         let mut sender = Port::open("eth1", 0);
@@ -44,7 +44,7 @@ fn a_packet_wakes_and_an_unwatched_socket_frees_its_queue() {
             for _ in 0..20 {
                 while sleeper.sleep(SLEEP_MAX / 100) {}
                 steering.heartbeats.beat(WORKER, now());
-                sender.send(&tcp(client(), front(), Segment::Syn));
+                sender.send(&tcp(client(Family::V4), front(Family::V4), Segment::Syn));
                 assert!(sleeper.sleep(SLEEP_MAX), "the packet did not wake the sleeper");
                 worker.receive();
             }

@@ -1,8 +1,9 @@
 //! The program over single frames: verdict and counters of each case.
 
 use crate::frames::{
-    ETHERNET_BYTES, IP_BYTES, OUR_MAC, ROAD_MAC, Segment, address, tcp, udp, with, with_options,
-    with_tag, with_total_length,
+    AUTHENTICATION, DESTINATION, ETHERNET_BYTES, FRAGMENT, Family, HOP_BY_HOP, OUR_MAC, ROAD_MAC,
+    ROUTING, Segment, address, tcp, udp, with, with_extensions, with_options, with_tag,
+    with_total_length,
 };
 use crate::net::{index_of, now, run};
 use crate::rig::{
@@ -17,73 +18,106 @@ use tidegate_dataplane::xdp::program::{Action, SteeringConfig};
 use zerocopy::FromBytes;
 
 const TO_OWNER: Expected = Expected::Redirected { owner: OWNER.0 as u16 };
+const NO_SERVICE: Expected = Expected::Passed(PassReason::NoService);
+const MALFORMED: Expected = Expected::Passed(PassReason::Malformed);
 
-fn syn() -> Vec<u8> {
-    tcp(client(), front(), Segment::Syn)
+fn syn_of(family: Family) -> Vec<u8> {
+    tcp(client(family), front(family), Segment::Syn)
 }
 
-fn reply_frame() -> Vec<u8> {
-    tcp(reply().0, reply().1, Segment::SynAck)
+fn syn() -> Vec<u8> {
+    syn_of(Family::V4)
+}
+
+fn datagram(family: Family) -> Vec<u8> {
+    udp(client(family), front(family))
+}
+
+fn reply_of(family: Family) -> Vec<u8> {
+    tcp(reply(family).0, reply(family).1, Segment::SynAck)
 }
 
 #[test]
 fn fronts_are_ours() {
     let rig = Rig::new(&CONFIG);
-    rig.expect("a SYN", &syn(), TO_FRONT);
-    rig.expect("mid-flow", &tcp(client(), front(), Segment::Ack), TO_FRONT);
-    rig.expect("UDP", &udp(client(), front()), TO_FRONT);
+    for family in Family::ALL {
+        let (client, front) = (client(family), front(family));
+        rig.expect("a SYN", &syn_of(family), TO_FRONT);
+        rig.expect("mid-flow", &tcp(client, front, Segment::Ack), TO_FRONT);
+        rig.expect("UDP", &datagram(family), TO_FRONT);
+    }
 }
 
 #[test]
 fn replies_are_ours_and_name_their_owner() {
     let rig = Rig::new(&CONFIG);
-    rig.expect("a reply", &reply_frame(), TO_OWNER);
+    for family in Family::ALL {
+        rig.expect("a reply", &reply_of(family), TO_OWNER);
+    }
 }
 
 #[test]
 fn near_misses_pass() {
     let rig = Rig::new(&CONFIG);
-    let (backend, snat) = reply();
-    let no_service = Expected::Passed(PassReason::NoService);
-    let other = |text| tcp(address(text), snat, Segment::Ack);
-    rig.expect("another port", &tcp(client(), address("10.0.0.1:22"), Segment::Syn), no_service);
-    rig.expect(
-        "another address",
-        &tcp(client(), address("10.0.0.2:30080"), Segment::Syn),
-        no_service,
-    );
-    rig.expect("another backend port", &other("10.1.0.9:8081"), no_service);
-    rig.expect("another backend", &other("10.1.0.8:8080"), no_service);
-    rig.expect("the reply's protocol", &udp(backend, snat), no_service);
-    rig.expect("the reply's other way", &tcp(snat, backend, Segment::Ack), no_service);
-    rig.expect("ICMP", &with(syn(), ETHERNET_BYTES + 9, &[1]), no_service);
-    rig.expect("IPv6", &with(syn(), 12, &[0x86, 0xdd]), no_service);
-    rig.expect("ARP", &with(syn(), 12, &[8, 6]), Expected::Passed(PassReason::NotIp));
+    for family in Family::ALL {
+        let (backend, snat) = reply(family);
+        let to = |v4, v6| tcp(client(family), address(family.pick(v4, v6)), Segment::Syn);
+        let from = |v4, v6| tcp(address(family.pick(v4, v6)), snat, Segment::Ack);
+        rig.expect("another port", &to("10.0.0.1:22", "[2001:db8::1]:22"), NO_SERVICE);
+        let other = to("10.0.0.2:30080", "[2001:db8::2]:30080");
+        rig.expect("another address", &other, NO_SERVICE);
+        rig.expect("another prefix", &to("10.0.1.1:30080", "[2001:db9::1]:30080"), NO_SERVICE);
+        let other = from("10.1.0.9:8081", "[fd00::9]:8081");
+        rig.expect("another backend port", &other, NO_SERVICE);
+        rig.expect("another backend", &from("10.1.0.8:8080", "[fd00::8]:8080"), NO_SERVICE);
+        rig.expect("the reply's protocol", &udp(backend, snat), NO_SERVICE);
+        rig.expect("the reply's other way", &tcp(snat, backend, Segment::Ack), NO_SERVICE);
+        let (at, icmp) = family.pick((ETHERNET_BYTES + 9, 1), (ETHERNET_BYTES + 6, 58));
+        rig.expect("ICMP", &with(syn_of(family), at, &[icmp]), NO_SERVICE);
+        let not_ip = Expected::Passed(PassReason::NotIp);
+        rig.expect("ARP", &with(syn_of(family), 12, &[8, 6]), not_ip);
+    }
+    rig.expect("IPv4 called IPv6", &with(syn(), 12, &[0x86, 0xdd]), MALFORMED);
+    rig.expect("IPv6 called IPv4", &with(syn_of(Family::V6), 12, &[8, 0]), MALFORMED);
+}
+
+/// In our keys an IPv4 address is its mapped form: no IPv6 packet may claim to be it.
+#[test]
+fn mapped_addresses_pass() {
+    let rig = Rig::new(&CONFIG);
+    let mapped = |text: &str| address(&format!("[::ffff:{text}]:{}", front(Family::V4).port()));
+    let to_front = tcp(client(Family::V6), mapped("10.0.0.1"), Segment::Syn);
+    rig.expect("to a front of IPv4", &to_front, MALFORMED);
+    let from = tcp(mapped("192.0.2.7"), front(Family::V6), Segment::Syn);
+    rig.expect("from an IPv4 client", &from, MALFORMED);
 }
 
 #[test]
 fn a_removed_front_and_a_removed_flow_pass() {
     let rig = Rig::new(&CONFIG);
-    let no_service = Expected::Passed(PassReason::NoService);
-    let udp_front = front_key(front(), Protocol::Udp);
-    rig.steering.fronts.remove(&udp_front).unwrap();
-    rig.steering.fronts.remove(&udp_front).unwrap();
-    rig.expect("UDP to the removed front", &udp(client(), front()), no_service);
-    rig.expect("TCP to the other", &syn(), TO_FRONT);
-    rig.steering.flows.remove_batch(&[flow_key(reply())]);
-    rig.expect("a reply of the removed flow", &reply_frame(), no_service);
+    for family in Family::ALL {
+        let udp_front = front_key(front(family), Protocol::Udp);
+        rig.steering.fronts.remove(&udp_front).unwrap();
+        rig.steering.fronts.remove(&udp_front).unwrap();
+        rig.expect("UDP to the removed front", &datagram(family), NO_SERVICE);
+        rig.expect("TCP to the other", &syn_of(family), TO_FRONT);
+        rig.steering.flows.remove_batch(&[flow_key(reply(family))]);
+        rig.expect("a reply of the removed flow", &reply_of(family), NO_SERVICE);
+    }
 }
 
 #[test]
 fn frames_to_other_hosts_pass() {
     let rig = Rig::new(&CONFIG);
-    let to = |mac: [u8; 6]| with(syn(), 0, &mac);
-    rig.expect("unicast", &to([2, 0, 0, 0, 0, 9]), Expected::Passed(PassReason::OtherHost));
-    let arp = with(to([0xff; 6]), 12, &[8, 6]);
-    rig.expect("broadcast ARP", &arp, Expected::Passed(PassReason::NotIp));
-    rig.expect("broadcast IP", &to([0xff; 6]), Expected::Passed(PassReason::NoService));
-    let multicast = to([1, 0, 0x5e, 0, 0, 1]);
-    rig.expect("multicast IP", &multicast, Expected::Passed(PassReason::NoService));
+    for family in Family::ALL {
+        let to = |mac: [u8; 6]| with(syn_of(family), 0, &mac);
+        rig.expect("unicast", &to([2, 0, 0, 0, 0, 9]), Expected::Passed(PassReason::OtherHost));
+        let arp = with(to([0xff; 6]), 12, &[8, 6]);
+        rig.expect("broadcast ARP", &arp, Expected::Passed(PassReason::NotIp));
+        rig.expect("broadcast IP", &to([0xff; 6]), NO_SERVICE);
+        let multicast = to(family.pick([1, 0, 0x5e, 0, 0, 1], [0x33, 0x33, 0, 0, 0, 1]));
+        rig.expect("multicast IP", &multicast, NO_SERVICE);
+    }
 }
 
 #[test]
@@ -99,7 +133,10 @@ fn every_byte_of_the_interfaces_address_counts() {
 #[test]
 fn frames_from_the_road_are_not_seen_again() {
     let rig = Rig::new(&CONFIG);
-    rig.expect("from the road", &with(syn(), 6, &ROAD_MAC), Expected::PassedUncounted);
+    for family in Family::ALL {
+        let from_road = with(syn_of(family), 6, &ROAD_MAC);
+        rig.expect("from the road", &from_road, Expected::PassedUncounted);
+    }
     for byte in 6..12 {
         let mut frame = with(syn(), 6, &ROAD_MAC);
         frame[byte] ^= 0x80;
@@ -111,8 +148,10 @@ fn frames_from_the_road_are_not_seen_again() {
 fn tagged_frames_pass() {
     let rig = Rig::new(&CONFIG);
     let tagged = Expected::Passed(PassReason::VlanTagged);
-    rig.expect("802.1Q", &with_tag(syn(), 0x8100), tagged);
-    rig.expect("802.1ad", &with_tag(syn(), 0x88a8), tagged);
+    for family in Family::ALL {
+        rig.expect("802.1Q", &with_tag(syn_of(family), 0x8100), tagged);
+        rig.expect("802.1ad", &with_tag(syn_of(family), 0x88a8), tagged);
+    }
 }
 
 #[test]
@@ -120,9 +159,49 @@ fn options_are_stepped_over() {
     let rig = Rig::new(&CONFIG);
     for words in 1..=10 {
         rig.expect("TCP with options", &with_options(syn(), words), TO_FRONT);
-        let datagram = with_options(udp(client(), front()), words);
+        let datagram = with_options(datagram(Family::V4), words);
         rig.expect("UDP with options", &datagram, TO_FRONT);
     }
+}
+
+#[test]
+fn extension_headers_are_stepped_over() {
+    let rig = Rig::new(&CONFIG);
+    let chains: &[&[(u8, usize)]] = &[
+        &[(HOP_BY_HOP, 8)],
+        &[(DESTINATION, 24)],
+        &[(ROUTING, 8)],
+        &[(AUTHENTICATION, 12)],
+        &[(AUTHENTICATION, 16), (DESTINATION, 8)],
+        &[(DESTINATION, 256)],
+        &[(HOP_BY_HOP, 8), (DESTINATION, 8), (ROUTING, 24), (AUTHENTICATION, 24), (DESTINATION, 8)],
+        &[(DESTINATION, 8); 6],
+    ];
+    for chain in chains {
+        for frame in [syn_of(Family::V6), datagram(Family::V6)] {
+            rig.expect(&format!("{chain:?}"), &with_extensions(frame, chain), TO_FRONT);
+        }
+        let reply = with_extensions(reply_of(Family::V6), chain);
+        rig.expect(&format!("a reply with {chain:?}"), &reply, TO_OWNER);
+    }
+}
+
+#[test]
+fn extension_headers_that_hide_the_ports_pass() {
+    let rig = Rig::new(&CONFIG);
+    let with = |chain: &[(u8, usize)]| with_extensions(datagram(Family::V6), chain);
+    rig.expect("too many", &with(&[(DESTINATION, 8); 7]), MALFORMED);
+    rig.expect("hop-by-hop, late", &with(&[(DESTINATION, 8), (HOP_BY_HOP, 8)]), MALFORMED);
+    rig.expect("no next header", &with(&[(59, 8)]), NO_SERVICE);
+    rig.expect("ESP", &with(&[(50, 8)]), NO_SERVICE);
+    let mut routed = with(&[(ROUTING, 8)]);
+    routed[ETHERNET_BYTES + 43] = 1;
+    rig.expect("further stops", &routed, NO_SERVICE);
+    let jumbogram = with_total_length(with(&[(HOP_BY_HOP, 8)]), 40);
+    rig.expect("a jumbogram", &jumbogram, MALFORMED);
+    let mut long = with(&[(DESTINATION, 8)]);
+    long[ETHERNET_BYTES + 41] = 0xff;
+    rig.expect("an extension longer than the packet", &long, MALFORMED);
 }
 
 #[test]
@@ -135,15 +214,20 @@ fn fragments_pass() {
     rig.expect("the last", &flags([0, 1]), fragment);
     rig.expect("the farthest", &flags([0x1f, 0xff]), fragment);
     rig.expect("don't fragment", &flags([0x40, 0]), TO_FRONT);
+    for chain in [&[(FRAGMENT, 8)][..], &[(HOP_BY_HOP, 8), (ROUTING, 8), (FRAGMENT, 8)]] {
+        rig.expect("IPv6", &with_extensions(syn_of(Family::V6), chain), fragment);
+    }
 }
 
 #[test]
 fn truncated_frames_pass_at_every_length() {
     let rig = Rig::new(&CONFIG);
-    let malformed = Expected::Passed(PassReason::Malformed);
-    for frame in [syn(), udp(client(), front()), with_options(syn(), 10)] {
+    let extended = with_extensions(syn_of(Family::V6), &[(HOP_BY_HOP, 8), (AUTHENTICATION, 24)]);
+    let options = with_options(syn(), 10);
+    let plain = Family::ALL.map(|family| [syn_of(family), datagram(family)]).concat();
+    for frame in plain.into_iter().chain([options, extended]) {
         for length in ETHERNET_BYTES..frame.len() {
-            rig.expect(&format!("cut to {length}"), &frame[..length], malformed);
+            rig.expect(&format!("cut to {length}"), &frame[..length], MALFORMED);
         }
         rig.expect("whole", &frame, TO_FRONT);
     }
@@ -152,15 +236,17 @@ fn truncated_frames_pass_at_every_length() {
 #[test]
 fn packets_shorter_than_their_headers_pass_at_every_length() {
     let rig = Rig::new(&CONFIG);
-    for (frame, header) in [(syn(), 20), (udp(client(), front()), 8)] {
-        for total in 0..=frame.len() - ETHERNET_BYTES {
-            let packet = with_total_length(frame.clone(), total);
-            let is_whole = total >= IP_BYTES + header;
-            let expected =
-                if is_whole { TO_FRONT } else { Expected::Passed(PassReason::Malformed) };
-            rig.expect(&format!("padded, total {total}"), &packet, expected);
-            let cut = &packet[..ETHERNET_BYTES + total];
-            rig.expect(&format!("cut, total {total}"), cut, expected);
+    for family in Family::ALL {
+        for (frame, l4_bytes) in [(syn_of(family), 20), (datagram(family), 8)] {
+            let least = family.pick(0, 40);
+            for total in least..=frame.len() - ETHERNET_BYTES {
+                let packet = with_total_length(frame.clone(), total);
+                let is_whole = total >= family.header_bytes() + l4_bytes;
+                let expected = if is_whole { TO_FRONT } else { MALFORMED };
+                rig.expect(&format!("padded, total {total}"), &packet, expected);
+                let cut = &packet[..ETHERNET_BYTES + total];
+                rig.expect(&format!("cut, total {total}"), cut, expected);
+            }
         }
     }
 }
@@ -168,41 +254,53 @@ fn packets_shorter_than_their_headers_pass_at_every_length() {
 #[test]
 fn malformed_headers_pass() {
     let rig = Rig::new(&CONFIG);
-    let malformed = Expected::Passed(PassReason::Malformed);
     for first in [0x35, 0x55, 0x65, 0x44, 0x40, 0x4f] {
         let frame = with(syn()[..ETHERNET_BYTES + 50].to_vec(), ETHERNET_BYTES, &[first]);
         let frame = with_total_length(frame, 50);
-        rig.expect(&format!("first byte {first:#x}"), &frame, malformed);
+        rig.expect(&format!("first byte {first:#x}"), &frame, MALFORMED);
     }
-    let long = with_total_length(syn(), syn().len() - ETHERNET_BYTES + 1);
-    rig.expect("total longer than the frame", &long, malformed);
-    rig.expect("total of 65535", &with_total_length(syn(), 65_535), malformed);
+    for first in [0x00, 0x40, 0x50, 0x70, 0xe0] {
+        let frame = with(syn_of(Family::V6), ETHERNET_BYTES, &[first]);
+        rig.expect(&format!("first byte {first:#x} of IPv6"), &frame, MALFORMED);
+    }
+    for frame in Family::ALL.map(syn_of) {
+        let long = with_total_length(frame.clone(), frame.len() - ETHERNET_BYTES + 1);
+        rig.expect("total longer than the frame", &long, MALFORMED);
+        rig.expect("total of 65535", &with_total_length(frame, 65_535), MALFORMED);
+    }
 }
 
 #[test]
 fn a_draining_front_keeps_only_its_flows() {
     let rig = Rig::new(&CONFIG);
     let draining = Expected::Passed(PassReason::DrainingFront);
-    let segment = |segment| tcp(client(), draining_front(), segment);
-    rig.expect("a SYN", &segment(Segment::Syn), draining);
-    rig.expect("UDP", &udp(client(), draining_front()), draining);
-    rig.expect("mid-flow", &segment(Segment::Ack), TO_FRONT);
-    rig.expect("SYN and ACK", &segment(Segment::SynAck), TO_FRONT);
-    rig.steering.fronts.insert(&front_key(draining_front(), Protocol::Tcp), false).unwrap();
-    rig.expect("a SYN once it is back", &segment(Segment::Syn), TO_FRONT);
+    for family in Family::ALL {
+        let (client, front) = (client(family), draining_front(family));
+        let segment = |segment| tcp(client, front, segment);
+        rig.expect("a SYN", &segment(Segment::Syn), draining);
+        rig.expect("UDP", &udp(client, front), draining);
+        rig.expect("mid-flow", &segment(Segment::Ack), TO_FRONT);
+        rig.expect("SYN and ACK", &segment(Segment::SynAck), TO_FRONT);
+        rig.steering.fronts.insert(&front_key(front, Protocol::Tcp), false).unwrap();
+        rig.expect("a SYN once it is back", &segment(Segment::Syn), TO_FRONT);
+    }
 }
 
 /// Only a SYN to a front may pass; the rest of ours would draw a reset.
 fn expect_nobody_there(rig: &Rig, syn_to_front: Expected) {
-    rig.expect("a SYN", &syn(), syn_to_front);
-    rig.expect("mid-flow", &tcp(client(), front(), Segment::Ack), Expected::StaleDropped);
-    rig.expect("SYN and ACK", &tcp(client(), front(), Segment::SynAck), Expected::StaleDropped);
-    rig.expect("UDP", &udp(client(), front()), Expected::StaleDropped);
-    rig.expect("a reply", &reply_frame(), Expected::StaleDropped);
-    let syn_to_flow = tcp(reply().0, reply().1, Segment::Syn);
-    rig.expect("a SYN to a flow", &syn_to_flow, Expected::StaleDropped);
-    let other = tcp(client(), address("10.0.0.1:22"), Segment::Ack);
-    rig.expect("not ours", &other, Expected::Passed(PassReason::NoService));
+    for family in Family::ALL {
+        let (client, front) = (client(family), front(family));
+        rig.expect("a SYN", &syn_of(family), syn_to_front);
+        let mid_flow = |segment| tcp(client, front, segment);
+        rig.expect("mid-flow", &mid_flow(Segment::Ack), Expected::StaleDropped);
+        rig.expect("SYN and ACK", &mid_flow(Segment::SynAck), Expected::StaleDropped);
+        rig.expect("UDP", &datagram(family), Expected::StaleDropped);
+        rig.expect("a reply", &reply_of(family), Expected::StaleDropped);
+        let syn_to_flow = tcp(reply(family).0, reply(family).1, Segment::Syn);
+        rig.expect("a SYN to a flow", &syn_to_flow, Expected::StaleDropped);
+        let nobodys = address(family.pick("10.0.0.1:22", "[2001:db8::1]:22"));
+        rig.expect("not ours", &tcp(client, nobodys, Segment::Ack), NO_SERVICE);
+    }
 }
 
 #[test]
@@ -279,7 +377,7 @@ fn an_interface_out_of_service_passes_uncounted() {
 fn redirected_frames_bear_metadata() {
     let rig = Rig::new(&SteeringConfig { latency_sample: 1, ..CONFIG });
     let before = now();
-    let trial = rig.expect("sampled", &reply_frame(), TO_OWNER);
+    let trial = rig.expect("sampled", &reply_of(Family::V6), TO_OWNER);
     let after = now();
     let (metadata, _) = Metadata::read_from_prefix(&trial.output).unwrap();
     assert_eq!((metadata.magic, metadata.zero), (METADATA_MAGIC, 0));
@@ -304,13 +402,15 @@ fn stamps_are_sampled() {
 #[test]
 fn the_sum_closes_over_random_frames() {
     let rig = Rig::new(&CONFIG);
-    let seeds = [syn(), udp(client(), front()), with_options(reply_frame(), 3)];
+    let extended = with_extensions(reply_of(Family::V6), &[(HOP_BY_HOP, 8), (DESTINATION, 16)]);
+    let mut seeds = vec![with_options(reply_of(Family::V4), 3), extended];
+    seeds.extend(Family::ALL.map(|family| [syn_of(family), datagram(family)]).concat());
     let mut random = 0x9e37_79b9_7f4a_7c15_u64;
     let mut next = move |below: usize| {
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         usize::try_from(random >> 33).unwrap() % below
     };
-    for round in 0..10_000 {
+    for round in 0..20_000 {
         let mut frame = seeds[round % seeds.len()].clone();
         for _ in 0..next(4) {
             let at = next(frame.len());
@@ -322,7 +422,7 @@ fn the_sum_closes_over_random_frames() {
     let counters = rig.steering.counters.read(SLOT).unwrap();
     let passed: u64 = counters.passed_packets.iter().sum();
     let ours = counters.redirected_packets + counters.stale_dropped_packets;
-    assert!(counters.received_packets > 9_900, "{counters:?}");
+    assert!(counters.received_packets > 19_800, "{counters:?}");
     assert!(counters.redirected_packets > 0 && passed > 0, "{counters:?}");
     assert_eq!(counters.received_packets, passed + ours, "{counters:?}");
 }
