@@ -156,6 +156,7 @@ mod tests {
             external_addresses: vec![],
             source_ranges: vec![],
             affinity_timeout: None,
+            health_check_port: None,
             unsupported: vec![],
         }
     }

@@ -18,7 +18,7 @@ pub use change::{Change, ObjectName};
 pub use endpoint::{Condition, Endpoint, Hint, Hints};
 pub use endpoint_index::EndpointIndex;
 pub use error::ObjectError;
-pub use node::{Node, NodeAddressKind};
+pub use node::{Leaving, Node, NodeAddressKind};
 pub use pod::{ContainerPort, Pod};
 pub use service::{Service, ServicePortSpec, TargetPort, TrafficPolicy};
 pub use slice::{EndpointSlice, SliceEndpoint, SlicePort};

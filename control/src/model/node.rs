@@ -18,6 +18,17 @@ pub struct Node {
     pub pod_networks: Vec<IpNet>,
     /// The label `topology.kubernetes.io/zone`, if not empty (semantics C7).
     pub zone: Option<Arc<str>>,
+    /// Why it should get no more traffic from outer load balancers (semantics H10).
+    pub leaving: Option<Leaving>,
+}
+
+/// Why a node is about to go. Cordoned nodes stay eligible.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leaving {
+    /// It has a `deletionTimestamp`.
+    Deleted,
+    /// The cluster autoscaler marked it by its taint.
+    ScaledDown,
 }
 
 /// The kind of a node's address.
@@ -40,8 +51,19 @@ impl TryFrom<&core::Node> for Node {
             addresses: addresses(object)?,
             pod_networks: pod_networks(object)?,
             zone: zone(object),
+            leaving: leaving(object),
         })
     }
+}
+
+/// The taint that the cluster autoscaler sets first; its value and effect do not matter.
+const SCALE_DOWN_TAINT: &str = "ToBeDeletedByClusterAutoscaler";
+
+fn leaving(object: &core::Node) -> Option<Leaving> {
+    let taints = object.spec.as_ref().and_then(|spec| spec.taints.as_deref());
+    let is_marked = taints.unwrap_or_default().iter().any(|taint| taint.key == SCALE_DOWN_TAINT);
+    let is_deleted = object.metadata.deletion_timestamp.is_some();
+    is_deleted.then_some(Leaving::Deleted).or(is_marked.then_some(Leaving::ScaledDown))
 }
 
 fn zone(object: &core::Node) -> Option<Arc<str>> {

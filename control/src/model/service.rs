@@ -41,6 +41,9 @@ pub struct Service {
     pub source_ranges: Vec<IpNet>,
     /// How long `sessionAffinity: ClientIP` holds a client (semantics F13); `None`: no affinity.
     pub affinity_timeout: Option<Duration>,
+    /// Where outer load balancers ask for local endpoints: of type LoadBalancer with policy Local
+    /// alone (semantics H1).
+    pub health_check_port: Option<L4Port>,
     /// What it asks for and this release does not do: told, never ignored in silence.
     pub unsupported: Vec<String>,
 }
@@ -112,6 +115,7 @@ impl TryFrom<&core::Service> for Service {
             external_addresses: external_addresses(&spec)?,
             source_ranges: source_ranges(&spec)?,
             affinity_timeout: affinity_timeout(&spec)?,
+            health_check_port: health_check_port(&spec)?,
             unsupported,
             key,
         })
@@ -282,6 +286,14 @@ fn external_addresses(spec: &core::ServiceSpec) -> Result<Vec<IpAddr>, ObjectErr
         })
     };
     texts.map(parse).collect()
+}
+
+/// Only type LoadBalancer with policy Local has one (semantics H1).
+fn health_check_port(spec: &core::ServiceSpec) -> Result<Option<L4Port>, ObjectError> {
+    let is_asked = spec.type_.as_deref() == Some("LoadBalancer")
+        && external_policy(spec)? == TrafficPolicy::Local;
+    let number = spec.health_check_node_port.filter(|number| is_asked && *number != 0);
+    number.map(|number| words::port(number, "spec.healthCheckNodePort")).transpose()
 }
 
 /// The default and the longest timeout of ClientIP affinity in seconds, as the API has them
