@@ -10,6 +10,7 @@ pub mod daemon;
 pub mod demo;
 pub mod explain;
 pub mod fault;
+pub mod health;
 pub mod model;
 pub mod netlink;
 pub mod source;

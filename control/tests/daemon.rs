@@ -2,6 +2,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use std::fs;
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -191,6 +192,43 @@ fn packet_filters_that_are_bypassed_are_named() -> Result<()> {
     let log = fs::read_to_string(host.files.log())?;
     ensure!(log.contains("WARN     packet filter tables exist"), "{log}");
     Ok(())
+}
+
+const LOCAL_SERVICE: &str = "\
+apiVersion: v1
+kind: Service
+metadata: {name: local, namespace: shop}
+spec:
+  type: LoadBalancer
+  externalTrafficPolicy: Local
+  healthCheckNodePort: 32000
+  clusterIP: 10.96.0.11
+  ports: [{port: 80, nodePort: 30081}]
+";
+
+#[test]
+fn h8_health_is_answered_to_the_network_and_a_port_that_another_holds_is_taken_later() -> Result<()>
+{
+    let host = Host::new("health")?;
+    host.netns.ip("link set lo up")?;
+    let rival = host.netns.enter(|| TcpListener::bind("192.0.2.1:32000"))??;
+    let curl = |url: &str| host.netns.run(&format!("curl -sS -m 5 {url}"));
+    let mut daemon = host.start()?;
+    ensure!(curl("http://192.0.2.1:10271/healthz")?.contains("\"nodeEligible\":true"));
+    ensure!(curl("http://127.0.0.1:10271/readyz")? == "ok\n", "not ready");
+
+    host.files.write_manifest("local", LOCAL_SERVICE)?;
+    let told =
+        |d: &Daemon| status(d).is_ok_and(|s| s.warnings.iter().any(|w| w.contains(":32000")));
+    daemon.wait_until("the rival is told", SEEN_MAX, told)?;
+    ensure!(status(&daemon)?.ready, "a health check's port makes it unready");
+    drop(rival);
+    let answered = "\"localEndpoints\": 0";
+    wait_until("the port is taken", || {
+        curl("http://192.0.2.1:32000/").is_ok_and(|body| body.contains(answered))
+    })?;
+    host.files.remove_manifest("local")?;
+    wait_until("the port is left", || curl("http://192.0.2.1:32000/").is_err())
 }
 
 fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) -> Result<()> {

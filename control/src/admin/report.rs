@@ -43,6 +43,9 @@ pub struct StatusReport {
     pub packets: PacketSum,
     /// Everything that is less than it could be.
     pub warnings: Vec<String>,
+    /// What an operator may want to know and need not change.
+    #[serde(default)]
+    pub notes: Vec<String>,
 }
 
 /// A condition for being ready.

@@ -122,6 +122,11 @@ pub fn router(mailbox: Mailbox) -> Router {
         .with_state(mailbox)
 }
 
+/// The route that the kubelet asks, for a listener of its own.
+pub fn readiness(mailbox: Mailbox) -> Router {
+    Router::new().route("/readyz", get(readyz)).with_state(mailbox)
+}
+
 impl IntoResponse for QueryError {
     fn into_response(self) -> Response {
         (StatusCode::SERVICE_UNAVAILABLE, self.to_string()).into_response()
@@ -187,10 +192,21 @@ async fn livez(State(mailbox): State<Mailbox>) -> Result<Response, QueryError> {
     Ok((StatusCode::SERVICE_UNAVAILABLE, text).into_response())
 }
 
-async fn readyz(State(mailbox): State<Mailbox>) -> Result<Response, QueryError> {
+#[derive(Debug, Deserialize)]
+struct VerboseParameter {
+    verbose: Option<String>,
+}
+
+/// Each check where one fails or `?verbose` asks, as Kubernetes' components answer.
+async fn readyz(
+    State(mailbox): State<Mailbox>,
+    Parameters(parameters): Parameters<VerboseParameter>,
+) -> Result<Response, QueryError> {
     let status = mailbox.ask(Query::Status).await?;
     let code = if status.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    Ok((code, checks_text(&status)).into_response())
+    let is_short = status.ready && parameters.verbose.is_none();
+    let text = if is_short { "ok\n".to_owned() } else { checks_text(&status) };
+    Ok((code, text).into_response())
 }
 
 /// The checks as Kubernetes components list them.

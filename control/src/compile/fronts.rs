@@ -21,7 +21,7 @@ pub(super) fn is_served(service: &Service, family: Family) -> bool {
 }
 
 /// The node's addresses that `nodePortAddresses` lets serve node ports, sorted.
-pub(super) fn node_addresses(
+pub(crate) fn node_addresses(
     node_name: &str,
     cluster: &ClusterState,
     network: &NetworkState,

@@ -15,3 +15,4 @@ pub use compiled::{
     Attached, BackendReport, BackendState, Compiled, SelectionKind, ServiceReport, WantedInterface,
 };
 pub use compiler::Compiler;
+pub(crate) use fronts::node_addresses;

@@ -3,6 +3,7 @@
 
 use super::cpu_list::Cpus;
 use super::interfaces::InterfaceConfig;
+use super::listen::BindAddress;
 use super::node_port_addresses::NodePortAddress;
 use super::scalars::{HumanDuration, SampleRate, SourcePorts, TableSize};
 use super::source::{ClientConnection, Source};
@@ -48,6 +49,8 @@ pub struct Config {
     pub conntrack: Conntrack,
     /// What a new flow meets while its worker is stale.
     pub fallback: Fallback,
+    /// Where `/healthz`, `/livez` and `/readyz` are answered.
+    pub healthz_bind_address: BindAddress,
     /// The UNIX socket of the other commands.
     pub admin_socket: PathBuf,
     /// Latency measurement.
@@ -71,6 +74,7 @@ impl Default for Config {
             load_balancer: LoadBalancer::default(),
             conntrack: Conntrack::default(),
             fallback: Fallback::Kernel,
+            healthz_bind_address: BindAddress::default(),
             admin_socket: PathBuf::from("/run/tidegate/admin.sock"),
             latency: Latency::default(),
             logging: Logging::default(),

@@ -6,6 +6,7 @@ use crate::config::Config;
 use crate::daemon::attachments::Attachments;
 use crate::daemon::latency::LatencyTotals;
 use crate::daemon::meter::Meter;
+use crate::daemon::signals::{self, Signals};
 use crate::daemon::tally::Tally;
 use crate::daemon::{attachments::Hooks, report};
 use crate::fault::chain;
@@ -56,6 +57,7 @@ pub struct Control {
     pub(crate) latency: LatencyTotals,
     pub(crate) meter: Meter,
     pub(crate) tally: Tally,
+    pub(crate) signals: Signals,
     pub(crate) source: SourceStatus,
     pub(crate) compiled: CompiledStatus,
     pub(crate) started: (Instant, SystemTime),
@@ -108,6 +110,7 @@ impl Control {
             attachments: Attachments::default(),
             meter: Meter::default(),
             tally: Tally::default(),
+            signals: Signals::default(),
             source: SourceStatus::default(),
             compiled: CompiledStatus::default(),
             started: (Instant::now(), SystemTime::now()),
@@ -170,6 +173,9 @@ impl Control {
 
     /// Takes what the source tells. Whether there is something to compile.
     fn take(&mut self, event: SourceEvent) -> bool {
+        if !matches!(event, SourceEvent::Refused(_)) {
+            self.signals.heard();
+        }
         match event {
             SourceEvent::State(cluster) => {
                 self.source.cluster = Some(cluster);
@@ -201,7 +207,9 @@ impl Control {
             }
             self.stale_workers = stale;
         }
-        self.attachments.is_retry_due(Instant::now())
+        let now = Instant::now();
+        signals::tick(self, now);
+        self.attachments.is_retry_due(now) || self.signals.is_retry_due(now)
     }
 
     /// Fetches what the workers recorded up to now.
@@ -261,10 +269,12 @@ impl Control {
         match self.engine.publish_all(compiled.snapshot) {
             Ok(version) => {
                 tracing::debug!(version = version.0, fronts, took = ?begin.elapsed(), "published");
+                self.signals.published();
                 self.compiled.is_published = true;
                 self.compiled.publish_error = None;
             }
             Err(error) => {
+                self.signals.refused();
                 let error = chain(&error);
                 tracing::error!("failed to {error}; the last snapshot keeps serving");
                 self.compiled.publish_error = Some(error);

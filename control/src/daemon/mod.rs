@@ -12,6 +12,7 @@ pub mod meter;
 mod report;
 pub mod reserved_ports;
 mod run;
+mod signals;
 pub mod tally;
 
 pub use banner::start_log;

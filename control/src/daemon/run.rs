@@ -85,6 +85,7 @@ impl Session {
         // The source's file is checked by the configuration.
         let paths = options.config.source.file.iter().cloned().collect();
         let mut inputs = Inputs { source: FileSource::watch(paths), queries };
+        control.signals.open(mailbox.clone());
         control.first(&mut inputs).await;
         check_zero_copy(control)?;
         let status = report::status(control);

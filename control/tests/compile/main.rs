@@ -4,6 +4,7 @@
 mod dump;
 mod rig;
 mod rows;
+mod rows_health;
 mod rows_sources;
 
 use rig::{ETH1, Rig, VETH_A, mac, slice, textbook, web};

@@ -230,5 +230,6 @@ pub(crate) fn status() -> StatusReport {
         flows: 12,
         packets: sum(),
         warnings: vec!["the host has packet filter rules".into()],
+        notes: vec!["kube-proxy (process 7) answers on 0.0.0.0:32000".into()],
     }
 }

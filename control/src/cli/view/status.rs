@@ -23,6 +23,9 @@ pub fn screen(status: &StatusReport) -> String {
     for warning in &status.warnings {
         table.row(["WARN", warning]);
     }
+    for note in &status.notes {
+        table.row(["NOTE", note]);
+    }
     table.render(false)
 }
 

@@ -24,6 +24,7 @@ pub(crate) fn status(control: &Control) -> StatusReport {
         source: source(control),
         snapshot_version: control.engine.snapshot().version.0,
         warnings: warnings(control, &interfaces),
+        notes: control.signals.notes().collect(),
         interfaces,
         workers: workers.len(),
         flows: workers.iter().map(|worker| worker.work.flows.get()).sum(),
@@ -96,7 +97,8 @@ fn warnings(control: &Control, interfaces: &[InterfaceReport]) -> Vec<String> {
     let source = control.source.error.iter().map(|words| format!("manifests refused: {words}"));
     let fixed = control.warnings.iter().cloned();
     let compiled = control.compiled.warnings.iter().cloned();
-    fixed.chain(source).chain(compiled).chain(of_interfaces).collect()
+    let listeners = control.signals.warnings();
+    fixed.chain(source).chain(compiled).chain(listeners).chain(of_interfaces).collect()
 }
 
 /// Tells systemd how we are, where it asked: ready once the first snapshot is out. The watchdog is
