@@ -1,7 +1,7 @@
 //! The compiler: keeps the numbers that must stay stable between compilations.
 
 use super::compiled::{Attached, Compiled};
-use super::fronts::{self, Claims, is_served};
+use super::fronts::{self, Claims};
 use super::ids::Ids;
 use super::interfaces::{self, Slots};
 use super::next_hops::{NextHops, World};
@@ -97,7 +97,7 @@ impl Compiler {
         for service in fronted {
             for port in &service.ports {
                 let mut endpoints = index.endpoints(service, port);
-                endpoints.retain(|e| is_served(service, Family::of(e.address)));
+                endpoints.retain(|e| service.families.contains(&Family::of(e.address)));
                 let numbers = (&mut self.ids, &mut self.next_hops);
                 plans.push(PortPlan::new(service, port, endpoints, numbers));
             }

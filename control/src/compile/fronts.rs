@@ -12,14 +12,6 @@ use tidegate_dataplane::types::ServiceId;
 /// What a service port would like to own.
 pub(super) type Claims = Vec<(FrontKey, FrontKind)>;
 
-/// The families that the packet path serves in this release.
-const SERVED_FAMILIES: [Family; 1] = [Family::V4];
-
-/// Whether the fronts and endpoints of a Service that are of this family count (semantics A5).
-pub(super) fn is_served(service: &Service, family: Family) -> bool {
-    SERVED_FAMILIES.contains(&family) && service.families.contains(&family)
-}
-
 /// The node's addresses that `nodePortAddresses` lets serve node ports, sorted.
 pub(crate) fn node_addresses(
     node_name: &str,
@@ -97,7 +89,7 @@ fn first_of_each_family(addresses: &[IpAddr]) -> impl Iterator<Item = IpAddr> {
 }
 
 /// The fronts of one service port; VIPs and external IPs before node ports (semantics E9). Only
-/// of families that the Service has a cluster IP of (A5) and the packet path serves.
+/// of families that the Service has a cluster IP of (A5).
 pub(super) fn fronts(
     service: &Service,
     port: &ServicePortSpec,
@@ -109,7 +101,7 @@ pub(super) fn fronts(
     let external = external.map(|address| (address, port.port, FrontKind::ExternalIp));
     let node = node_addresses.iter();
     let node = node.filter_map(|address| Some((address, port.node_port?, FrontKind::NodePort)));
-    let of_family = |address: &IpAddr| is_served(service, Family::of(*address));
+    let of_family = |address: &IpAddr| service.families.contains(&Family::of(*address));
     let all = vips.chain(external).chain(node).filter(|(address, ..)| of_family(address));
     all.map(|(address, port_number, kind)| {
         let address = (*address).into();

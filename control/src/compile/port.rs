@@ -1,6 +1,5 @@
 //! One service port: its endpoints, and what a new flow to it meets.
 
-use super::fronts::is_served;
 use super::ids::{Ids, PortKey};
 use super::next_hops::NextHops;
 use super::tables::Tables;
@@ -99,8 +98,7 @@ impl<'a> PortPlan<'a> {
         let decide = |family: &Family| {
             (*family, self.decide_for(self.endpoints_of(*family), next_hops, (tables, config)))
         };
-        let families = self.service.families.iter();
-        families.filter(|family| is_served(self.service, **family)).map(decide).collect()
+        self.service.families.iter().map(decide).collect()
     }
 
     fn endpoints_of(&self, family: Family) -> &[Endpoint] {

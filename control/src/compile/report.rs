@@ -113,9 +113,6 @@ fn unused(decision: &Decision, endpoint: &Endpoint) -> String {
 
 fn warnings(plan: &PortPlan<'_>, decisions: &Decisions) -> Vec<String> {
     let mut warnings = plan.service.unsupported.clone();
-    if plan.service.families.contains(&Family::V6) {
-        warnings.push("IPv6 is left to the kernel in this release".to_owned());
-    }
     if plan.port.wants_node_port && plan.port.node_port.is_none() {
         warnings.push("no node port: all of 30000-32767 are taken".to_owned());
     }
