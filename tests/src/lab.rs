@@ -4,17 +4,21 @@ use crate::bystander::Bystander;
 use crate::load::{self, Answers};
 use crate::setting::{binary, take_turn, wait_until};
 use anyhow::{Context as _, Result, ensure};
-use core::net::{Ipv4Addr, SocketAddrV4};
+use core::net::{IpAddr, SocketAddr};
 use std::fs::File;
 use std::time::Duration;
 use tidegate_control::admin::report::{BackendReport, DropsReport, InterfaceReport, List};
-use tidegate_control::demo::rig::{GATEWAY, Node, RigPlan, Topology};
+use tidegate_control::demo::rig::{Node, RigPlan, Topology, gateway_of};
 use tidegate_control::demo::site::{CONFIG, Site};
+pub use tidegate_control::model::Family::{self, V4, V6};
 
 /// The local pod.
 pub const NEAR: &str = "near";
 /// The pods on the other node.
 pub const FAR: [&str; 2] = ["far-1", "far-2"];
+
+/// Both families.
+pub const FAMILIES: [Family; 2] = [V4, V6];
 
 /// How long a change may take to reach the packet path, on a busy machine.
 const CHANGE_MAX: Duration = Duration::from_secs(10);
@@ -29,8 +33,8 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// Builds it and waits until tidegate uses all three pods. `changes` are pairs of lines: the
-    /// first, of the demo's config, is replaced by the second.
+    /// Builds it and waits until tidegate uses all three pods, in both families. `changes` are
+    /// pairs of lines: the first, of the demo's config, is replaced by the second.
     ///
     /// # Errors
     /// We are not root, or something does not start.
@@ -72,23 +76,23 @@ impl Lab {
         &self.bystander
     }
 
-    /// HTTP requests from the client to a node port, each on a connection of its own.
+    /// HTTP requests from the client to a front, each on a connection of its own.
     ///
     /// # Errors
     /// One of them fails.
-    pub fn http(&self, port: u16, count: u32) -> Result<Answers> {
-        let answers = load::http(self.rig().client(), front(port), count, 16)?;
-        answers.ensure_all(count).with_context(|| format!("HTTP to {port}"))?;
+    pub fn http(&self, front: SocketAddr, count: u32) -> Result<Answers> {
+        let answers = load::http(self.rig().client(), front, count, 16)?;
+        answers.ensure_all(count).with_context(|| format!("HTTP to {front}"))?;
         Ok(answers)
     }
 
-    /// UDP flows from the client to a node port, a datagram each.
+    /// UDP flows from the client to a front, a datagram each.
     ///
     /// # Errors
     /// One of them fails.
-    pub fn udp(&self, port: u16, count: u32) -> Result<Answers> {
-        let answers = load::udp(self.rig().client(), front(port), count, 16)?;
-        answers.ensure_all(count).with_context(|| format!("UDP to {port}"))?;
+    pub fn udp(&self, front: SocketAddr, count: u32) -> Result<Answers> {
+        let answers = load::udp(self.rig().client(), front, count, 16)?;
+        answers.ensure_all(count).with_context(|| format!("UDP to {front}"))?;
         Ok(answers)
     }
 
@@ -97,16 +101,19 @@ impl Lab {
     /// # Errors
     /// It does not come to that.
     pub fn wait_for(&self, name: &str, is_wanted: bool) -> Result<()> {
-        let address = self.site.pod(name).context("a pod of that name")?.address();
+        let pod = self.site.pod(name).context("a pod of that name")?;
         let what = format!("{name} is {}used", if is_wanted { "" } else { "not " });
-        let is_so = || self.is_used(address).is_ok_and(|is_used| is_used == is_wanted);
+        let is_so = || {
+            let is_used = FAMILIES.map(|family| self.is_used(pod.address_of(family)).ok());
+            is_used == [Some(is_wanted); 2]
+        };
         wait_until(&what, CHANGE_MAX, is_so).with_context(|| self.log())
     }
 
-    fn is_used(&self, address: Ipv4Addr) -> Result<bool> {
+    fn is_used(&self, address: IpAddr) -> Result<bool> {
         let backends: List<BackendReport> = self.report("/api/v1/backends")?;
-        let start = format!("{address}:");
-        let mut of_pod = backends.items.iter().filter(|b| b.address.starts_with(&start));
+        let is_there = |end: &str| end.parse().is_ok_and(|end: SocketAddr| end.ip() == address);
+        let mut of_pod = backends.items.iter().filter(|b| is_there(&b.address));
         Ok(of_pod.any(|b| b.state == "ready"))
     }
 
@@ -158,8 +165,8 @@ impl Lab {
 }
 
 /// A node port of the gateway.
-pub fn front(port: u16) -> SocketAddrV4 {
-    SocketAddrV4::new(GATEWAY, port)
+pub fn front(family: Family, port: u16) -> SocketAddr {
+    SocketAddr::new(gateway_of(family), port)
 }
 
 fn configure(changes: &[(&str, &str)]) -> Result<String> {

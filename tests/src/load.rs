@@ -1,7 +1,7 @@
 //! Real clients: many TCP connections with HTTP, UDP flows, a download; from inside a namespace.
 
-use anyhow::{Context as _, Result, bail, ensure};
-use core::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+use anyhow::{Context as _, Result, ensure};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -26,7 +26,7 @@ pub struct Answers {
     /// Answers by the pod that gave them.
     pub by_pod: BTreeMap<String, u32>,
     /// The client addresses that the pods saw.
-    pub peers: BTreeSet<Ipv4Addr>,
+    pub peers: BTreeSet<IpAddr>,
     /// Requests without a right answer.
     pub failed: u32,
     /// What was wrong with the first of them.
@@ -50,7 +50,7 @@ impl Answers {
         Ok(self)
     }
 
-    fn add(&mut self, result: Result<(String, Ipv4Addr)>) {
+    fn add(&mut self, result: Result<(String, IpAddr)>) {
         match result {
             Ok((pod, peer)) => {
                 *self.by_pod.entry(pod).or_default() += 1;
@@ -81,7 +81,7 @@ impl Answers {
 ///
 /// # Errors
 /// The namespace cannot be entered. Failed requests are counted, not returned.
-pub fn http(netns: &NetNs, to: SocketAddrV4, count: u32, at_once: u32) -> Result<Answers> {
+pub fn http(netns: &NetNs, to: SocketAddr, count: u32, at_once: u32) -> Result<Answers> {
     spread(netns, count, at_once, move || http_request(to))
 }
 
@@ -89,7 +89,7 @@ pub fn http(netns: &NetNs, to: SocketAddrV4, count: u32, at_once: u32) -> Result
 ///
 /// # Errors
 /// As [`http`].
-pub fn udp(netns: &NetNs, to: SocketAddrV4, count: u32, at_once: u32) -> Result<Answers> {
+pub fn udp(netns: &NetNs, to: SocketAddr, count: u32, at_once: u32) -> Result<Answers> {
     spread(netns, count, at_once, move || udp_request(to))
 }
 
@@ -97,7 +97,7 @@ pub fn udp(netns: &NetNs, to: SocketAddrV4, count: u32, at_once: u32) -> Result<
 ///
 /// # Errors
 /// The connection fails, or stalls for 60 s.
-pub fn download(netns: &NetNs, from: SocketAddrV4, path: &str) -> Result<(u64, String)> {
+pub fn download(netns: &NetNs, from: SocketAddr, path: &str) -> Result<(u64, String)> {
     inside(netns, async {
         let work = fetch(from, path);
         tokio::time::timeout(Duration::from_mins(1), work).await.context("download")?
@@ -113,8 +113,8 @@ impl Session {
     ///
     /// # Errors
     /// The connection fails.
-    pub fn open(netns: &NetNs, to: SocketAddrV4) -> Result<Self> {
-        let dial = || std::net::TcpStream::connect_timeout(&to.into(), REQUEST_MAX);
+    pub fn open(netns: &NetNs, to: SocketAddr) -> Result<Self> {
+        let dial = || std::net::TcpStream::connect_timeout(&to, REQUEST_MAX);
         let stream = netns.enter(dial)?.context("connect")?;
         stream.set_read_timeout(Some(REQUEST_MAX))?;
         Ok(Self(BufReader::new(stream)))
@@ -156,7 +156,7 @@ fn spread<F>(
     request: impl Fn() -> F + Copy + Send + 'static,
 ) -> Result<Answers>
 where
-    F: Future<Output = Result<(String, Ipv4Addr)>> + Send,
+    F: Future<Output = Result<(String, IpAddr)>> + Send,
 {
     inside(netns, async move {
         let mut lanes = JoinSet::new();
@@ -187,7 +187,7 @@ fn inside<T: Send>(netns: &NetNs, work: impl Future<Output = T> + Send) -> Resul
     netns.enter(run)?
 }
 
-async fn http_request(to: SocketAddrV4) -> Result<(String, Ipv4Addr)> {
+async fn http_request(to: SocketAddr) -> Result<(String, IpAddr)> {
     let exchange = async {
         let mut stream = TcpStream::connect(to).await.context("connect")?;
         let request = format!("GET / HTTP/1.1\r\nHost: {to}\r\nConnection: close\r\n\r\n");
@@ -199,23 +199,24 @@ async fn http_request(to: SocketAddrV4) -> Result<(String, Ipv4Addr)> {
     tokio::time::timeout(REQUEST_MAX, exchange).await.context("no answer in time")?
 }
 
-fn parse_http(answer: &str) -> Result<(String, Ipv4Addr)> {
+fn parse_http(answer: &str) -> Result<(String, IpAddr)> {
     ensure!(answer.starts_with("HTTP/1.1 200 "), "answer {answer:?}");
     let (_, body) = answer.split_once("\r\n\r\n").context("an HTTP body")?;
     let body: serde_json::Value = serde_json::from_str(body)?;
     let text = |key: &str| body[key].as_str().with_context(|| format!("{key} in {body}"));
-    Ok((text("pod")?.to_owned(), ipv4(text("peer")?)?))
+    Ok((text("pod")?.to_owned(), text("peer")?.parse::<SocketAddr>()?.ip()))
 }
 
-fn ipv4(peer: &str) -> Result<Ipv4Addr> {
-    match peer.parse::<SocketAddr>()?.ip() {
-        IpAddr::V4(address) => Ok(address),
-        IpAddr::V6(address) => bail!("peer {address} is not IPv4"),
+/// The address that means any of `like`'s family.
+pub fn any_like(like: SocketAddr) -> IpAddr {
+    match like {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     }
 }
 
-async fn udp_request(to: SocketAddrV4) -> Result<(String, Ipv4Addr)> {
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).await?;
+async fn udp_request(to: SocketAddr) -> Result<(String, IpAddr)> {
+    let socket = UdpSocket::bind((any_like(to), 0)).await?;
     socket.connect(to).await?;
     let question = format!("ping from {}", socket.local_addr()?.port());
     socket.send(question.as_bytes()).await.context("send")?;
@@ -226,10 +227,10 @@ async fn udp_request(to: SocketAddrV4) -> Result<(String, Ipv4Addr)> {
     let mut words = answer.splitn(3, ' ');
     let (pod, peer) = (words.next().unwrap_or(""), words.next().context("a peer")?);
     ensure!(words.next() == Some(question.as_str()), "answer {answer:?}");
-    Ok((pod.to_owned(), ipv4(peer)?))
+    Ok((pod.to_owned(), peer.parse::<SocketAddr>()?.ip()))
 }
 
-async fn fetch(from: SocketAddrV4, path: &str) -> Result<(u64, String)> {
+async fn fetch(from: SocketAddr, path: &str) -> Result<(u64, String)> {
     let mut stream = TcpStream::connect(from).await.context("connect")?;
     // HTTP/1.0: the body is all that follows the head, without chunks.
     stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).await?;

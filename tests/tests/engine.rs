@@ -2,7 +2,7 @@
 //! made by hand.
 
 use anyhow::{Context as _, Result};
-use core::net::{IpAddr, Ipv4Addr, SocketAddrV4};
+use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use tidegate_control::demo::rig::{GATEWAY, NetNs, Node, RigPlan, Topology};
@@ -151,7 +151,7 @@ fn start(rig: &Rig, workers: usize, queues: u32) -> Result<Engine> {
 }
 
 fn check_traffic(rig: &Rig, engine: &mut Engine) -> Result<()> {
-    let to = |port| SocketAddrV4::new(GATEWAY, port);
+    let to = |port| SocketAddr::new(GATEWAY.into(), port);
     load::udp(rig.topology.client(), to(30_090), 300, 8)?.ensure_all(300)?;
     let answers = load::http(rig.topology.client(), to(30_080), 300, 8)?;
     answers.ensure_all(300)?;

@@ -12,7 +12,7 @@ use tidegate_control::demo::rig::{CLIENT, RigPlan};
 use tidegate_control::demo::site::{HTTP_CLUSTER, HTTP_LOCAL, UDP_CLUSTER, UDP_LOCAL};
 use tidegate_control::explain::{Answer, Outcome};
 use tidegate_tests::bystander;
-use tidegate_tests::lab::{FAR, Lab, NEAR, front};
+use tidegate_tests::lab::{FAR, Lab, NEAR, V4, front};
 use tidegate_tests::load::Session;
 use tidegate_tests::setting::{POD_HTTP, POD_UDP, binary, wait_until};
 
@@ -81,7 +81,7 @@ fn explain(
     let mut command = Command::new(binary()?);
     command.arg("--socket").arg(lab.site().files().socket());
     command.args(["explain", "-o", "json"]).args(options);
-    command.args([protocol, &source.to_string(), &front(port).to_string()]);
+    command.args([protocol, &source.to_string(), &front(V4, port).to_string()]);
     let output = command.output().context("run tidegate explain")?;
     let words = String::from_utf8_lossy(&output.stderr).into_owned();
     let answer: Answer = serde_json::from_slice(&output.stdout).with_context(|| words)?;
@@ -99,7 +99,7 @@ fn send(lab: &Lab, port: u16) -> Result<UdpSocket> {
     let bind = || UdpSocket::bind((CLIENT, 0));
     let socket = lab.rig().client().enter(bind)?.context("bind")?;
     socket.set_read_timeout(Some(PATIENCE))?;
-    socket.connect(front(port))?;
+    socket.connect(front(V4, port))?;
     socket.send(b"who are you")?;
     Ok(socket)
 }
@@ -120,7 +120,7 @@ fn forwarded_udp(lab: &Lab, port: u16, is_masqueraded: bool) -> Result<()> {
 }
 
 fn forwarded_tcp(lab: &Lab, port: u16) -> Result<()> {
-    let mut session = Session::open(lab.rig().client(), front(port))?;
+    let mut session = Session::open(lab.rig().client(), front(V4, port))?;
     let pod = session.ask()?;
     let answer = predicted(lab, ("tcp", session.local_address()?, port))?;
     check_forwarded(lab, &answer, &pod, POD_HTTP)
@@ -146,7 +146,7 @@ fn rejected(lab: &Lab) -> Result<()> {
     let socket = send(lab, NOBODY)?;
     let refused = socket.recv(&mut [0; 256]).map_err(|error| error.kind());
     ensure!(refused == Err(ErrorKind::ConnectionRefused), "UDP: {refused:?}");
-    let dial = || TcpStream::connect_timeout(&front(NOBODY).into(), PATIENCE);
+    let dial = || TcpStream::connect_timeout(&front(V4, NOBODY), PATIENCE);
     let refused = lab.rig().client().enter(dial)?.map(drop).map_err(|error| error.kind());
     ensure!(refused == Err(ErrorKind::ConnectionRefused), "TCP: {refused:?}");
     for protocol in ["udp", "tcp"] {
@@ -181,7 +181,7 @@ fn drops(lab: &Lab, reason: &str) -> Result<u64> {
 
 /// The gateway's own server answers.
 fn passed(lab: &Lab) -> Result<()> {
-    let stream = bystander::connect(lab.rig())?;
+    let stream = bystander::connect(lab.rig(), V4)?;
     let (source, port) = (stream.local_addr()?, stream.peer_addr()?.port());
     let answer = predicted(lab, ("tcp", source, port))?;
     let told = (answer.verdict, answer.reason.as_str(), answer.service.as_deref());

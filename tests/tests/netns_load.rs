@@ -7,7 +7,7 @@ use std::time::Duration;
 use tidegate_control::demo::pattern_chunks;
 use tidegate_control::demo::rig::RigPlan;
 use tidegate_control::demo::site::{HTTP_CLUSTER, HTTP_LOCAL};
-use tidegate_tests::lab::{FAR, Lab, NEAR, front};
+use tidegate_tests::lab::{FAMILIES, FAR, Family, Lab, NEAR, V4, V6, front};
 use tidegate_tests::load::{self, Answers, Session};
 use tidegate_tests::setting::wait_until;
 
@@ -23,9 +23,18 @@ const REQUESTS_BETWEEN: u32 = 100;
 const ROUNDS_MAX: u32 = 1000;
 
 #[test]
-fn ten_thousand_connections_of_http() -> Result<()> {
+fn ten_thousand_connections_of_http_over_ipv4() -> Result<()> {
+    ten_thousand_connections(V4)
+}
+
+#[test]
+fn ten_thousand_connections_of_http_over_ipv6() -> Result<()> {
+    ten_thousand_connections(V6)
+}
+
+fn ten_thousand_connections(family: Family) -> Result<()> {
     let lab = Lab::start(&RigPlan::new("test"), &[])?;
-    let answers = lab.http(HTTP_CLUSTER, CONNECTIONS)?;
+    let answers = lab.http(front(family, HTTP_CLUSTER), CONNECTIONS)?;
     // Maglev gives each of three pods a third; a tenth of it would be a broken table.
     let least = answers.by_pod.values().min().copied().unwrap_or(0);
     ensure!(answers.by_pod.len() == 3 && least > CONNECTIONS / 30, "{:?}", answers.by_pod);
@@ -42,10 +51,10 @@ fn a_download_arrives_whole_from_a_pod_with_its_offloads_on() -> Result<()> {
     pattern_chunks(DOWNLOAD_BYTES).for_each(|chunk| expected.update(chunk));
     let expected = format!("{:x}", expected.finalize());
     let path = format!("/bytes/{DOWNLOAD_BYTES}");
-    for port in [HTTP_LOCAL, HTTP_CLUSTER] {
-        let (len, digest) = load::download(lab.rig().client(), front(port), &path)?;
-        ensure!(len == DOWNLOAD_BYTES, "{len} bytes from {port}");
-        ensure!(digest == expected, "digest {digest} from {port}, expected {expected}");
+    for from in FAMILIES.into_iter().flat_map(|f| [front(f, HTTP_LOCAL), front(f, HTTP_CLUSTER)]) {
+        let (len, digest) = load::download(lab.rig().client(), from, &path)?;
+        ensure!(len == DOWNLOAD_BYTES, "{len} bytes from {from}");
+        ensure!(digest == expected, "digest {digest} from {from}, expected {expected}");
     }
     lab.finish()
 }
@@ -53,7 +62,8 @@ fn a_download_arrives_whole_from_a_pod_with_its_offloads_on() -> Result<()> {
 #[test]
 fn no_request_fails_while_the_manifests_change_fifty_times() -> Result<()> {
     let lab = Lab::start(&RigPlan::new("test"), &[])?;
-    let mut sessions = sessions_to(&lab, FAR[1])?;
+    let mut sessions = sessions_to(&lab, V4, FAR[1])?;
+    sessions.extend(sessions_to(&lab, V6, FAR[1])?);
     let done = AtomicBool::new(false);
     let answers = std::thread::scope(|scope| {
         let load = scope.spawn(|| load_until(&lab, &done));
@@ -71,10 +81,10 @@ fn no_request_fails_while_the_manifests_change_fifty_times() -> Result<()> {
 }
 
 /// Connections to one pod that stay open.
-fn sessions_to(lab: &Lab, pod: &str) -> Result<Vec<Session>> {
+fn sessions_to(lab: &Lab, family: Family, pod: &str) -> Result<Vec<Session>> {
     let mut sessions = Vec::new();
     let more = || {
-        let mut session = Session::open(lab.rig().client(), front(HTTP_CLUSTER)).ok();
+        let mut session = Session::open(lab.rig().client(), front(family, HTTP_CLUSTER)).ok();
         if session.as_mut().is_some_and(|s| s.ask().is_ok_and(|name| name == pod)) {
             sessions.extend(session);
         }
@@ -87,7 +97,9 @@ fn sessions_to(lab: &Lab, pod: &str) -> Result<Vec<Session>> {
 fn load_until(lab: &Lab, done: &AtomicBool) -> Result<Answers> {
     let mut all = Answers::default();
     for _ in 0..ROUNDS_MAX {
-        all.merge(lab.http(HTTP_CLUSTER, REQUESTS_BETWEEN)?);
+        for family in FAMILIES {
+            all.merge(lab.http(front(family, HTTP_CLUSTER), REQUESTS_BETWEEN)?);
+        }
         if done.load(Ordering::Relaxed) {
             return Ok(all);
         }

@@ -1,10 +1,10 @@
-//! Every way that a packet can take: arms, queues, algorithms; in each TCP and UDP, Cluster and
-//! Local, local and remote pods, and a bystander who must not notice.
+//! Every way that a packet can take: arms, queues, algorithms; in each IPv4 and IPv6, TCP and UDP,
+//! Cluster and Local, local and remote pods, and a bystander who must not notice.
 
 use anyhow::{Result, ensure};
-use tidegate_control::demo::rig::{Arms, CLIENT, RigPlan};
+use tidegate_control::demo::rig::{Arms, RigPlan, client_of};
 use tidegate_control::demo::site::{HTTP_CLUSTER, HTTP_LOCAL, UDP_CLUSTER, UDP_LOCAL};
-use tidegate_tests::lab::{FAR, Lab, NEAR};
+use tidegate_tests::lab::{FAMILIES, FAR, Family, Lab, NEAR, front};
 use tidegate_tests::load::Answers;
 
 /// Flows of each kind. With 3 pods, that one of them gets none has a chance below 1e-50.
@@ -21,11 +21,14 @@ type Path = (Arms, u32, [(&'static str, &'static str); 2]);
 fn check((arms, queues, changes): Path) -> Result<()> {
     let lab = Lab::start(&RigPlan::new("test").arms(arms).queues(queues), &changes)?;
     check_queues(&lab, queues)?;
-    for answers in [lab.http(HTTP_CLUSTER, FLOWS)?, lab.udp(UDP_CLUSTER, FLOWS)?] {
-        check_cluster(&lab, &answers)?;
-    }
-    for answers in [lab.http(HTTP_LOCAL, FLOWS)?, lab.udp(UDP_LOCAL, FLOWS)?] {
-        check_local(&answers)?;
+    for family in FAMILIES {
+        let to = |port| front(family, port);
+        for answers in [lab.http(to(HTTP_CLUSTER), FLOWS)?, lab.udp(to(UDP_CLUSTER), FLOWS)?] {
+            check_cluster(&lab, &answers)?;
+        }
+        for answers in [lab.http(to(HTTP_LOCAL), FLOWS)?, lab.udp(to(UDP_LOCAL), FLOWS)?] {
+            check_local(family, &answers)?;
+        }
     }
     lab.finish()
 }
@@ -46,9 +49,9 @@ fn check_cluster(lab: &Lab, answers: &Answers) -> Result<()> {
     Ok(())
 }
 
-fn check_local(answers: &Answers) -> Result<()> {
+fn check_local(family: Family, answers: &Answers) -> Result<()> {
     ensure!(answers.by_pod.keys().eq([NEAR]), "answers came from {:?}", answers.by_pod);
-    ensure!(answers.peers.iter().eq([&CLIENT]), "the pod saw {:?}", answers.peers);
+    ensure!(answers.peers.iter().eq([&client_of(family)]), "the pod saw {:?}", answers.peers);
     Ok(())
 }
 

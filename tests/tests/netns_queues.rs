@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::time::Duration;
 use tidegate_control::demo::rig::RigPlan;
 use tidegate_control::demo::site::HTTP_CLUSTER;
-use tidegate_tests::lab::{Lab, front};
+use tidegate_tests::lab::{FAMILIES, Lab, front};
 use tidegate_tests::setting::wait_until;
 
 /// Sends all of the client's packets by one transmit queue, which the gateway receives on the
@@ -50,10 +50,12 @@ fn ask(stream: &mut BufReader<TcpStream>) -> Result<String> {
 fn a_flow_that_moves_to_another_queue_keeps_its_backend_and_port() -> Result<()> {
     let lab = Lab::start(&RigPlan::new("test").queues(2), &[("cpus: auto", "cpus: [0, 1]")])?;
     send_by(&lab, 0)?;
-    let dial = || TcpStream::connect_timeout(&front(HTTP_CLUSTER).into(), Duration::from_secs(5));
-    let mut sessions = (0..10)
-        .map(|_| Ok(BufReader::new(lab.rig().client().enter(dial)??)))
-        .collect::<Result<Vec<_>>>()?;
+    let dial = |number: usize| {
+        let to = front(FAMILIES[number % 2], HTTP_CLUSTER);
+        let dial = || TcpStream::connect_timeout(&to, Duration::from_secs(5));
+        Ok(BufReader::new(lab.rig().client().enter(dial)??))
+    };
+    let mut sessions = (0..10).map(dial).collect::<Result<Vec<_>>>()?;
     let before = sessions.iter_mut().map(ask).collect::<Result<Vec<_>>>()?;
     for queue in [1, 0, 1] {
         send_by(&lab, queue)?;

@@ -1,12 +1,13 @@
 //! The rig itself, proven with the kernel's own NAT: what fails here is not tidegate's fault.
 
 use anyhow::Result;
-use core::net::SocketAddrV4;
+use core::net::{IpAddr, SocketAddr, SocketAddrV4};
 use std::path::Path;
 use std::process::Stdio;
 use tidegate_control::demo::rig::{
-    Arms, CLIENT, GATEWAY, KernelNat, NatRule, Node, RigPlan, Topology,
+    Arms, CLIENT, GATEWAY, KernelNat, NatRule, Node, RigPlan, Topology, client_of,
 };
+use tidegate_control::model::Family;
 use tidegate_dataplane::types::Protocol;
 use tidegate_tests::load;
 use tidegate_tests::setting::{POD_HTTP, POD_UDP, binary, take_turn};
@@ -41,7 +42,7 @@ fn rules(rig: &Topology) -> Vec<NatRule> {
 
 fn check(rig: &Topology, nat: KernelNat) -> Result<()> {
     nat.install(rig.gateway(), &rules(rig))?;
-    let port = |number| SocketAddrV4::new(GATEWAY, number);
+    let port = |number| SocketAddr::new(GATEWAY.into(), number);
     for answers in [
         load::http(rig.client(), port(30080), 200, 8)?,
         load::udp(rig.client(), port(30090), 200, 8)?,
@@ -53,7 +54,7 @@ fn check(rig: &Topology, nat: KernelNat) -> Result<()> {
     let answers = load::http(rig.client(), port(30081), 100, 8)?;
     answers.ensure_all(100)?;
     assert_eq!(answers.by_pod.keys().collect::<Vec<_>>(), ["near"]);
-    assert_eq!(answers.peers.into_iter().collect::<Vec<_>>(), [CLIENT]);
+    assert_eq!(answers.peers.into_iter().collect::<Vec<_>>(), [IpAddr::V4(CLIENT)]);
     Ok(())
 }
 
@@ -65,6 +66,21 @@ fn kernel_nat_serves_every_shape_of_the_rig() -> Result<()> {
         check(&rig, KernelNat::Nftables)?;
         rig.gateway().run("nft delete table ip tidegate-nat")?;
         check(&rig, KernelNat::Iptables)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn every_pod_is_reached_over_ipv6_in_every_shape_of_the_rig() -> Result<()> {
+    let _turn = take_turn()?;
+    for arms in [Arms::Two, Arms::One] {
+        let rig = build(&RigPlan::new("test").arms(arms))?;
+        for pod in rig.pods() {
+            let to = |port| SocketAddr::new(pod.address_of(Family::V6), port);
+            let answers = load::http(rig.client(), to(POD_HTTP), 5, 1)?;
+            assert_eq!(answers.ensure_all(5)?.peers, [client_of(Family::V6)].into());
+            load::udp(rig.client(), to(POD_UDP), 5, 1)?.ensure_all(5)?;
+        }
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! `demo --keep` and `demo --remove`.
 
-use super::rig::{CLIENT, GATEWAY, NetNs, remove_leftovers};
+use super::rig::{CLIENT, GATEWAY, GATEWAY_V6, NetNs, remove_leftovers};
 use super::site::{HTTP_CLUSTER, HTTP_LOCAL, Site};
 use anyhow::Result;
 use std::io::{Write as _, stdout};
@@ -18,6 +18,7 @@ pub(super) fn keep(site: Site) -> Result<()> {
     let lines = [
         format!("{client} curl http://{GATEWAY}:{HTTP_CLUSTER}/"),
         format!("{client} curl http://{GATEWAY}:{HTTP_LOCAL}/"),
+        format!("{client} curl http://[{GATEWAY_V6}]:{HTTP_CLUSTER}/"),
         format!("{program} --socket {socket} status"),
         format!("{program} --socket {socket} get backends"),
         format!("{program} --socket {socket} get drops -o wide"),

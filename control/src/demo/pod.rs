@@ -1,11 +1,13 @@
 //! The server inside a pod: HTTP and a UDP echo that say who they are and whom they saw.
 
+use super::rig::families;
 use super::{PodArgs, pattern_chunks};
+use crate::model::Family;
 use anyhow::{Context as _, Result};
 use axum::body::{Body, Bytes};
 use axum::extract::{ConnectInfo, Path, State};
 use axum::{Json, Router, routing::get};
-use core::net::{Ipv4Addr, SocketAddr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use futures::stream;
 use std::io::Write as _;
 use tokio::net::{TcpListener, UdpSocket};
@@ -26,7 +28,11 @@ pub fn run_pod(args: &PodArgs) -> Result<()> {
 }
 
 async fn serve(args: &PodArgs) -> Result<()> {
-    let bind = |port| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
+    // The unspecified IPv6 address serves IPv4 too.
+    let has_ipv6 = families().contains(&Family::V6);
+    let any: IpAddr =
+        if has_ipv6 { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
+    let bind = |port| SocketAddr::from((any, port));
     let listener = TcpListener::bind(bind(args.http)).await.context("bind the HTTP port")?;
     let socket = UdpSocket::bind(bind(args.udp)).await.context("bind the UDP port")?;
     writeln!(std::io::stdout(), "ready").context("tell that both ports are bound")?;
@@ -48,7 +54,12 @@ async fn who(
     State(pod): State<String>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
 ) -> Json<serde_json::Value> {
-    Json(serde_json::json!({ "pod": pod, "peer": peer }))
+    Json(serde_json::json!({ "pod": pod, "peer": canonical(peer) }))
+}
+
+/// An IPv4 client as itself, not in IPv6's mapped form.
+fn canonical(peer: SocketAddr) -> SocketAddr {
+    SocketAddr::new(peer.ip().to_canonical(), peer.port())
 }
 
 async fn download(Path(len): Path<u64>) -> Body {
@@ -64,7 +75,7 @@ async fn echo(name: &str, socket: &UdpSocket) -> std::io::Result<()> {
     loop {
         let (len, peer) = socket.recv_from(&mut buffer).await?;
         let payload = buffer.get(..len).unwrap_or_default();
-        let answer = [format!("{name} {peer} ").as_bytes(), payload].concat();
+        let answer = [format!("{name} {} ", canonical(peer)).as_bytes(), payload].concat();
         // The peer may be gone already; the next datagram is another matter.
         if let Err(error) = socket.send_to(&answer, peer).await {
             tracing::debug!(%peer, %error, "no answer sent");

@@ -2,12 +2,14 @@
 
 use super::interrupt::Interrupt;
 use super::report::Report;
-use super::rig::{CLIENT, Node, RigError, RigPlan, remove_leftovers};
+use super::rig::{Node, RigError, RigPlan, client_of, families, gateway_of, remove_leftovers};
 use super::site::{CONFIG, HTTP_CLUSTER, HTTP_LOCAL, Site, UDP_CLUSTER, UDP_LOCAL};
 use super::traffic::{self, Tally};
 use super::{DemoArgs, keep};
 use crate::admin::report::{BackendReport, DropsReport, LatencyReport, List};
+use crate::model::Family;
 use anyhow::{Context as _, Result, ensure};
+use core::net::{IpAddr, SocketAddr};
 use serde::de::DeserializeOwned;
 use std::io::{Stdout, Write as _, stdout};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -70,8 +72,10 @@ impl Show {
             self.interrupt.check()?;
             site.add_pod(node, name)?;
             site.publish_pod(name)?;
-            let address = site.pod(name).map(|pod| pod.address().to_string()).unwrap_or_default();
-            self.report.say(&format!("{name} {address} on {}", node.name()))?;
+            let pod = site.pod(name).with_context(|| format!("find the pod {name}"))?;
+            let addresses = families().iter().map(|family| pod.address_of(*family).to_string());
+            let addresses = addresses.collect::<Vec<_>>().join(" ");
+            self.report.say(&format!("{name} {addresses} on {}", node.name()))?;
         }
         site.start_daemon(CONFIG)?;
         self.report.say("tidegate runs on the gateway and is ready")?;
@@ -83,6 +87,7 @@ impl Show {
         let scaled = self.scale(&mut site)?;
         let local = self.local(&site)?;
         let udp = self.udp(&site)?;
+        let ipv6 = self.ipv6(&site)?;
         self.report.step("who answered, and whom they saw")?;
         self.report.backends(&[
             ("CLUSTER", &cluster),
@@ -90,6 +95,7 @@ impl Show {
             ("LOCAL", &local),
             ("UDP", &udp.0),
             ("UDP-LOCAL", &udp.1),
+            ("IPV6", &ipv6),
         ])?;
         self.accounts(&site)?;
         Ok(site)
@@ -98,7 +104,7 @@ impl Show {
     fn cluster(&mut self, site: &Site) -> Result<Tally> {
         self.interrupt.check()?;
         self.report.step("HTTP by curl to frontend-svc, externalTrafficPolicy Cluster")?;
-        let tally = traffic::http(site.topology().client(), HTTP_CLUSTER, REQUESTS)?;
+        let tally = traffic::http(site.topology().client(), front(HTTP_CLUSTER), REQUESTS)?;
         self.report.check_answered(&tally, "connections")?;
         self.check_pods(&tally, &["frontend-1", "frontend-2", "frontend-3"])?;
         self.check_masqueraded(site, &tally)?;
@@ -112,7 +118,7 @@ impl Show {
         site.add_pod(Node::Node2, "frontend-4")?;
         let during = scale_under_load(site)?;
         self.report.check_answered(&during, "connections while the manifests changed")?;
-        let after = traffic::http(site.topology().client(), HTTP_CLUSTER, REQUESTS_FEW)?;
+        let after = traffic::http(site.topology().client(), front(HTTP_CLUSTER), REQUESTS_FEW)?;
         self.report.check_answered(&after, "connections afterwards")?;
         self.check_pods(&after, &["frontend-1", "frontend-3", "frontend-4"])?;
         Ok(after)
@@ -121,9 +127,9 @@ impl Show {
     fn local(&mut self, site: &Site) -> Result<Tally> {
         self.interrupt.check()?;
         self.report.step("HTTP to frontend-local, externalTrafficPolicy Local")?;
-        let tally = traffic::http(site.topology().client(), HTTP_LOCAL, REQUESTS_FEW)?;
+        let tally = traffic::http(site.topology().client(), front(HTTP_LOCAL), REQUESTS_FEW)?;
         self.report.check_answered(&tally, "connections")?;
-        self.check_local(&tally)?;
+        self.check_local(&tally, Family::V4)?;
         Ok(tally)
     }
 
@@ -131,14 +137,34 @@ impl Show {
         self.interrupt.check()?;
         self.report.step("UDP to echo-svc (Cluster) and echo-local (Local)")?;
         let client = site.topology().client();
-        let cluster = traffic::udp(client, UDP_CLUSTER, REQUESTS_FEW)?;
+        let cluster = traffic::udp(client, front(UDP_CLUSTER), REQUESTS_FEW)?;
         self.report.check_answered(&cluster, "datagrams")?;
         self.check_pods(&cluster, &["frontend-1", "frontend-3", "frontend-4"])?;
         self.check_masqueraded(site, &cluster)?;
-        let local = traffic::udp(client, UDP_LOCAL, REQUESTS_FEW)?;
+        let local = traffic::udp(client, front(UDP_LOCAL), REQUESTS_FEW)?;
         self.report.check_answered(&local, "datagrams")?;
-        self.check_local(&local)?;
+        self.check_local(&local, Family::V4)?;
         Ok((cluster, local))
+    }
+
+    /// Gives the answers under policy Cluster.
+    fn ipv6(&mut self, site: &Site) -> Result<Tally> {
+        self.interrupt.check()?;
+        if !families().contains(&Family::V6) {
+            self.report.step("no IPv6: this kernel has none")?;
+            return Ok(Tally::default());
+        }
+        self.report.step("the same Services over IPv6")?;
+        let (client, to) = (site.topology().client(), |port| front_of(Family::V6, port));
+        let mut cluster = traffic::http(client, to(HTTP_CLUSTER), REQUESTS_FEW)?;
+        cluster.merge(traffic::udp(client, to(UDP_CLUSTER), REQUESTS_FEW)?);
+        self.report.check_answered(&cluster, "connections and datagrams")?;
+        self.check_pods(&cluster, &["frontend-1", "frontend-3", "frontend-4"])?;
+        self.check_masqueraded(site, &cluster)?;
+        let local = traffic::http(client, to(HTTP_LOCAL), REQUESTS_FEW)?;
+        self.report.check_answered(&local, "connections")?;
+        self.check_local(&local, Family::V6)?;
+        Ok(cluster)
     }
 
     fn check_pods(&mut self, tally: &Tally, expected: &[&str]) -> Result<()> {
@@ -157,10 +183,11 @@ impl Show {
         )?)
     }
 
-    fn check_local(&mut self, tally: &Tally) -> Result<()> {
+    fn check_local(&mut self, tally: &Tally, family: Family) -> Result<()> {
         self.check_pods(tally, &["frontend-1"])?;
-        let is_so = tally.seen.iter().eq([&CLIENT]);
-        let what = format!("under Local the pod sees the client's own address, {CLIENT}");
+        let client = client_of(family);
+        let is_so = tally.seen.iter().eq([&client]);
+        let what = format!("under Local the pod sees the client's own address, {client}");
         Ok(self.report.check(is_so, &what, &format!("{:?}", tally.seen))?)
     }
 
@@ -206,6 +233,15 @@ impl Show {
     }
 }
 
+/// A node port of the gateway.
+fn front(port: u16) -> SocketAddr {
+    front_of(Family::V4, port)
+}
+
+fn front_of(family: Family, port: u16) -> SocketAddr {
+    SocketAddr::new(gateway_of(family), port)
+}
+
 fn is_closed(drops: &DropsReport) -> bool {
     drops.sum.unaccounted == 0 && drops.sum.in_flight == 0 && drops.sum.received > 0
 }
@@ -219,7 +255,7 @@ fn scale_under_load(site: &Site) -> Result<Tally> {
             let (chunk, chunks) = REQUESTS_WHILE_SCALING;
             let mut tally = Tally::default();
             for _ in 0..chunks {
-                tally.merge(traffic::http(client, HTTP_CLUSTER, chunk)?);
+                tally.merge(traffic::http(client, front(HTTP_CLUSTER), chunk)?);
                 if done.load(Ordering::Relaxed) {
                     break;
                 }
@@ -242,14 +278,21 @@ fn change(site: &Site) -> Result<()> {
 }
 
 fn wait_for_ready(site: &Site, name: &str, wanted: bool) -> Result<()> {
-    let address = site.pod(name).map(|pod| pod.address().to_string()).unwrap_or_default();
-    let is_ready = || -> Result<bool> {
+    let pod = site.pod(name).with_context(|| format!("find the pod {name}"))?;
+    let addresses: Vec<IpAddr> = families().iter().map(|family| pod.address_of(*family)).collect();
+    let is_ready = |address: &IpAddr| -> Result<bool> {
         let backends: List<BackendReport> = get(site, "/api/v1/backends")?;
-        let is_it = |b: &BackendReport| b.address.starts_with(&format!("{address}:"));
+        let is_it = |b: &BackendReport| is_at(&b.address, *address);
         Ok(backends.items.iter().any(|b| is_it(b) && b.state == "ready"))
     };
+    let is_so = |address: &IpAddr| is_ready(address).is_ok_and(|is| is == wanted);
     let word = if wanted { "is used" } else { "is not used any more" };
-    wait(&format!("{name} {word}"), || is_ready().is_ok_and(|is| is == wanted))
+    wait(&format!("{name} {word}"), || addresses.iter().all(is_so))
+}
+
+/// Whether `end`, an address and port, has this address.
+fn is_at(end: &str, address: IpAddr) -> bool {
+    end.parse().is_ok_and(|end: SocketAddr| end.ip() == address)
 }
 
 fn wait(what: &str, mut is_so: impl FnMut() -> bool) -> Result<()> {

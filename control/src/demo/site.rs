@@ -1,6 +1,7 @@
 //! A small cluster on one machine: the rig, its pods, their manifests, and tidegate.
 
 use super::rig::{Daemon, DaemonFiles, Node, Pod, RigError, RigPlan, Topology};
+use crate::model::Family;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
@@ -80,7 +81,8 @@ impl Site {
         let text = POD
             .replace("name: NAME", &format!("name: {name}"))
             .replace("nodeName: NODE", &format!("nodeName: {}", pod.node().name()))
-            .replace("podIP: ADDRESS", &format!("podIP: {}", pod.address()));
+            .replace("podIP: ADDRESS", &format!("podIP: {}", pod.address()))
+            .replace("ip: ADDRESS-V6", &format!("ip: {}", pod.address_of(Family::V6)));
         self.files.write_manifest(name, &text)
     }
 
@@ -145,7 +147,7 @@ mod tests {
 
     #[test]
     fn the_sample_files_have_what_is_put_in_place() {
-        for placeholder in ["name: NAME", "nodeName: NODE", "podIP: ADDRESS"] {
+        for placeholder in ["name: NAME", "nodeName: NODE", "podIP: ADDRESS", "ip: ADDRESS-V6"] {
             assert_eq!(POD.matches(placeholder).count(), 1, "{placeholder}");
         }
         for path in ["/etc/tidegate/manifests", "/run/tidegate/admin.sock"] {

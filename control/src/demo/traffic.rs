@@ -1,7 +1,7 @@
 //! The demo's clients: curl, and a UDP client.
 
-use super::rig::{GATEWAY, NetNs, RigError};
-use core::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use super::rig::{NetNs, RigError};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -23,7 +23,7 @@ pub(super) struct Tally {
     /// Answers by pod.
     pub(super) by_pod: BTreeMap<String, u32>,
     /// The client addresses that pods saw.
-    pub(super) seen: BTreeSet<Ipv4Addr>,
+    pub(super) seen: BTreeSet<IpAddr>,
     /// What the clients complained of.
     pub(super) complaints: BTreeSet<String>,
 }
@@ -36,9 +36,7 @@ impl Tally {
 
     fn add(&mut self, pod: &str, peer: SocketAddr) {
         *self.by_pod.entry(pod.to_owned()).or_default() += 1;
-        if let SocketAddr::V4(peer) = peer {
-            self.seen.insert(*peer.ip());
-        }
+        self.seen.insert(peer.ip());
     }
 
     /// Adds what another run brought.
@@ -60,19 +58,24 @@ struct Answer {
 }
 
 /// `count` HTTP requests by curl, each on a connection of its own.
-pub(super) fn http(client: &NetNs, port: u16, count: u32) -> Result<Tally, RigError> {
+pub(super) fn http(client: &NetNs, to: SocketAddr, count: u32) -> Result<Tally, RigError> {
     let mut command = client.command("curl");
     command.args(["--no-progress-meter", "--fail", "--max-time", "10", "--parallel"]);
     command.args(["--parallel-max", &CURL_PARALLEL.to_string()]);
     // The server closes after its answer, so that each request is a new flow.
     command.args(["--header", "Connection: close"]);
-    command.arg(format!("http://{GATEWAY}:{port}/?request=[1-{count}]"));
+    command.arg(format!("http://{}/?request=[1-{count}]", escape(to)));
     let started = command.stdin(Stdio::null()).output();
     let output = started.map_err(|source| RigError::Start { command: "curl".into(), source })?;
     let mut tally = parse(&output.stdout, count);
     let words = String::from_utf8_lossy(&output.stderr);
     tally.complaints.extend(words.lines().map(str::to_owned));
     Ok(tally)
+}
+
+/// Brackets are curl's own words for ranges.
+fn escape(to: SocketAddr) -> String {
+    to.to_string().replace('[', "\\[").replace(']', "\\]")
 }
 
 /// curl writes one JSON object after the other, in the order in which they came.
@@ -88,8 +91,7 @@ fn parse(stdout: &[u8], sent: u32) -> Tally {
 }
 
 /// `count` datagrams, each from a socket of its own.
-pub(super) fn udp(client: &NetNs, port: u16, count: u32) -> Result<Tally, RigError> {
-    let to = SocketAddrV4::new(GATEWAY, port);
+pub(super) fn udp(client: &NetNs, to: SocketAddr, count: u32) -> Result<Tally, RigError> {
     let run = || {
         let mut tally = Tally { sent: count, ..Tally::default() };
         for number in 0..count {
@@ -103,8 +105,12 @@ pub(super) fn udp(client: &NetNs, port: u16, count: u32) -> Result<Tally, RigErr
     client.enter(run)
 }
 
-fn exchange(to: SocketAddrV4, number: u32) -> io::Result<(String, SocketAddr)> {
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+fn exchange(to: SocketAddr, number: u32) -> io::Result<(String, SocketAddr)> {
+    let any: IpAddr = match to {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let socket = UdpSocket::bind((any, 0))?;
     socket.set_read_timeout(Some(ANSWER_MAX))?;
     socket.connect(to)?;
     let question = format!("question {number}");

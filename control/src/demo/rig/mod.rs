@@ -13,7 +13,9 @@ pub use command::{RigError, run};
 pub use daemon::{Daemon, DaemonFiles};
 pub use kernel_nat::{KernelNat, NatRule};
 pub use namespace::{NetNs, remove_leftovers};
-pub use plan::{Arms, CLIENT, GATEWAY, RigPlan};
+pub use plan::{
+    Arms, CLIENT, CLIENT_V6, GATEWAY, GATEWAY_V6, RigPlan, client_of, families, gateway_of,
+};
 pub use pod::{Node, Pod};
 pub use process::Process;
 pub use topology::Topology;

@@ -1,13 +1,48 @@
 //! What shape the rig shall have, and its addresses.
 
 use super::{RigError, Topology};
-use core::net::Ipv4Addr;
+use crate::model::Family;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::Path;
 
 /// The client's address.
 pub const CLIENT: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
 
 /// The gateway's address towards the client: where node ports are dialled.
 pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+
+/// The client's IPv6 address.
+pub const CLIENT_V6: Ipv6Addr = segment_v6(1, 10);
+
+/// As [`GATEWAY`], for IPv6.
+pub const GATEWAY_V6: Ipv6Addr = segment_v6(1, 1);
+
+/// A host of the segment before (1) or behind (2) the gateway.
+const fn segment_v6(segment: u16, host: u16) -> Ipv6Addr {
+    Ipv6Addr::new(0x2001, 0xdb8, segment, 0, 0, 0, 0, host)
+}
+
+/// The client's address of this family.
+pub const fn client_of(family: Family) -> IpAddr {
+    match family {
+        Family::V4 => IpAddr::V4(CLIENT),
+        Family::V6 => IpAddr::V6(CLIENT_V6),
+    }
+}
+
+/// The gateway's address of this family towards the client.
+pub const fn gateway_of(family: Family) -> IpAddr {
+    match family {
+        Family::V4 => IpAddr::V4(GATEWAY),
+        Family::V6 => IpAddr::V6(GATEWAY_V6),
+    }
+}
+
+/// The families that a rig on this machine has: both, unless the kernel knows no IPv6.
+pub fn families() -> &'static [Family] {
+    let all = &[Family::V4, Family::V6];
+    if Path::new("/proc/sys/net/ipv6").exists() { all } else { &all[..1] }
+}
 
 /// By how many interfaces the gateway reaches client and other nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +98,22 @@ impl RigPlan {
         match self.arms {
             Arms::One => GATEWAY,
             Arms::Two => Ipv4Addr::new(10, 0, 0, 1),
+        }
+    }
+
+    /// As [`Self::node2`], for IPv6.
+    pub const fn node2_v6(&self) -> Ipv6Addr {
+        match self.arms {
+            Arms::One => segment_v6(1, 2),
+            Arms::Two => segment_v6(2, 2),
+        }
+    }
+
+    /// As [`Self::gateway_inside`], for IPv6.
+    pub const fn gateway_inside_v6(&self) -> Ipv6Addr {
+        match self.arms {
+            Arms::One => GATEWAY_V6,
+            Arms::Two => segment_v6(2, 1),
         }
     }
 

@@ -1,8 +1,10 @@
 //! A pod: a namespace of its own behind a veth on its node, and the servers inside.
 
+use super::plan::families;
 use super::process::Process;
 use super::{NetNs, RigError};
-use core::net::Ipv4Addr;
+use crate::model::Family;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 use std::process::Stdio;
 
@@ -37,6 +39,26 @@ impl Node {
         self.pod_address(1)
     }
 
+    /// As [`Self::pod_network`], for IPv6.
+    pub const fn pod_network_v6(self) -> &'static str {
+        match self {
+            Self::Gateway => "fd00:244:1::/64",
+            Self::Node2 => "fd00:244:2::/64",
+        }
+    }
+
+    /// As [`Self::pod_gateway`], for IPv6.
+    pub const fn pod_gateway_v6(self) -> Ipv6Addr {
+        self.pod_address_v6(1)
+    }
+
+    const fn pod_address_v6(self, host: u16) -> Ipv6Addr {
+        match self {
+            Self::Gateway => Ipv6Addr::new(0xfd00, 0x244, 1, 0, 0, 0, 0, host),
+            Self::Node2 => Ipv6Addr::new(0xfd00, 0x244, 2, 0, 0, 0, 0, host),
+        }
+    }
+
     const fn pod_address(self, host: u8) -> Ipv4Addr {
         match self {
             Self::Gateway => Ipv4Addr::new(10, 244, 1, host),
@@ -54,6 +76,7 @@ pub struct Pod {
     name: String,
     node: Node,
     address: Ipv4Addr,
+    address_v6: Ipv6Addr,
     host_interface: String,
 }
 
@@ -67,21 +90,27 @@ impl Pod {
         (name, index): (&str, usize),
     ) -> Result<Self, RigError> {
         let octet = u8::try_from(10 + index).unwrap_or(u8::MAX);
-        let (address, gateway) = (node.pod_address(octet), node.pod_gateway());
+        let (address, address_v6) = (node.pod_address(octet), node.pod_address_v6(octet.into()));
         let host_interface = format!("veth{index}");
         host.ip(&format!(
             "link add {host_interface} type veth peer name eth0 netns {}",
             netns.name()
         ))?;
-        host.ip(&format!("addr add {gateway}/32 dev {host_interface}"))?;
         host.ip(&format!("link set {host_interface} up"))?;
-        host.ip(&format!("route add {address}/32 dev {host_interface}"))?;
-        netns.ip(&format!("addr add {address}/32 dev eth0"))?;
         netns.ip("link set eth0 up")?;
-        netns.ip(&format!("route add {gateway} dev eth0"))?;
-        netns.ip(&format!("route add default via {gateway}"))?;
+        for family in families() {
+            let (address, gateway, length) = match family {
+                Family::V4 => (IpAddr::V4(address), IpAddr::V4(node.pod_gateway()), 32),
+                Family::V6 => (IpAddr::V6(address_v6), IpAddr::V6(node.pod_gateway_v6()), 128),
+            };
+            host.ip(&format!("addr add {gateway}/{length} dev {host_interface}"))?;
+            host.ip(&format!("route add {address}/{length} dev {host_interface}"))?;
+            netns.ip(&format!("addr add {address}/{length} dev eth0"))?;
+            netns.ip(&format!("route add {gateway} dev eth0"))?;
+            netns.ip(&format!("route add default via {gateway} dev eth0"))?;
+        }
         let name = name.to_owned();
-        Ok(Self { servers: None, netns, name, node, address, host_interface })
+        Ok(Self { servers: None, netns, name, node, address, address_v6, host_interface })
     }
 
     /// Starts servers on the `(HTTP, UDP)` ports, and returns when both are bound. `binary` is
@@ -117,9 +146,17 @@ impl Pod {
         self.node
     }
 
-    /// Its address.
+    /// Its IPv4 address.
     pub fn address(&self) -> Ipv4Addr {
         self.address
+    }
+
+    /// Its address of this family.
+    pub fn address_of(&self, family: Family) -> IpAddr {
+        match family {
+            Family::V4 => self.address.into(),
+            Family::V6 => self.address_v6.into(),
+        }
     }
 
     /// The name of the node's end of its veth.

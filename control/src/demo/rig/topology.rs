@@ -7,9 +7,10 @@
 //! ```
 
 use super::namespace::{NetNs, remove_leftovers};
-use super::plan::{Arms, CLIENT, GATEWAY, RigPlan};
+use super::plan::{Arms, CLIENT, CLIENT_V6, GATEWAY, GATEWAY_V6, RigPlan, families};
 use super::{Node, Pod, RigError};
-use core::net::Ipv4Addr;
+use crate::model::Family;
+use core::net::IpAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Rigs made by this process; part of each one's names.
@@ -76,8 +77,13 @@ impl Topology {
     }
 
     /// Whether `address` is one of the gateway's, any of which masquerading may choose.
-    pub fn is_gateway(&self, address: Ipv4Addr) -> bool {
-        [GATEWAY, self.plan.gateway_inside(), Node::Gateway.pod_gateway()].contains(&address)
+    pub fn is_gateway(&self, address: IpAddr) -> bool {
+        let (inside, pods) = (self.plan.gateway_inside(), Node::Gateway.pod_gateway());
+        let (inside_v6, pods_v6) = (self.plan.gateway_inside_v6(), Node::Gateway.pod_gateway_v6());
+        match address {
+            IpAddr::V4(address) => [GATEWAY, inside, pods].contains(&address),
+            IpAddr::V6(address) => [GATEWAY_V6, inside_v6, pods_v6].contains(&address),
+        }
     }
 
     /// Adds a pod `name` (unique, a DNS label) to a node. Its servers are not started.
@@ -91,6 +97,7 @@ impl Topology {
             Node::Node2 => &self.node2,
         };
         let netns = NetNs::create(&format!("{}-{name}", self.prefix))?;
+        set_ipv6_parameters(&netns)?;
         self.pods.push(Pod::connect(netns, host, node, (name, index))?);
         Ok(&mut self.pods[index])
     }
@@ -115,6 +122,13 @@ impl Topology {
             // On one segment the gateway would tell the client of a shorter way to node2.
             router.sysctl("net.ipv4.conf.all.send_redirects=0")?;
             router.sysctl("net.ipv4.conf.default.send_redirects=0")?;
+        }
+        for netns in [&self.client, &self.gateway, &self.node2] {
+            set_ipv6_parameters(netns)?;
+        }
+        if families().contains(&Family::V6) {
+            self.gateway.sysctl("net.ipv6.conf.all.forwarding=1")?;
+            self.node2.sysctl("net.ipv6.conf.all.forwarding=1")?;
         }
         // Thousands of connections to one port: leave the client all source ports it can have.
         self.client.sysctl("net.ipv4.ip_local_port_range=1024 65535")?;
@@ -158,6 +172,33 @@ impl Topology {
         self.node2.ip(&format!("addr add {node2}/24 dev eth0"))?;
         self.node2.ip(&format!("route add default via {inside}"))?;
         self.gateway.ip(&format!("route add {} via {node2}", Node::Node2.pod_network()))?;
+        if families().contains(&Family::V6) { self.add_addresses_v6() } else { Ok(()) }
+    }
+
+    fn add_addresses_v6(&self) -> Result<(), RigError> {
+        let (node2, inside) = (self.plan.node2_v6(), self.plan.gateway_inside_v6());
+        self.client.ip(&format!("addr add {CLIENT_V6}/64 dev eth0"))?;
+        self.client.ip(&format!("route add default via {GATEWAY_V6}"))?;
+        self.gateway.ip(&format!("addr add {GATEWAY_V6}/64 dev eth0"))?;
+        if self.plan.arms == Arms::Two {
+            self.gateway.ip(&format!("addr add {inside}/64 dev eth1"))?;
+        }
+        self.node2.ip(&format!("addr add {node2}/64 dev eth0"))?;
+        self.node2.ip(&format!("route add default via {inside}"))?;
+        self.gateway.ip(&format!("route add {} via {node2}", Node::Node2.pod_network_v6()))?;
         Ok(())
     }
+}
+
+/// Addresses that may be used at once: nobody else is there to have the same. No router is, either.
+fn set_ipv6_parameters(netns: &NetNs) -> Result<(), RigError> {
+    if !families().contains(&Family::V6) {
+        return Ok(());
+    }
+    for kind in ["all", "default"] {
+        for setting in ["disable_ipv6=0", "accept_dad=0", "accept_ra=0", "accept_redirects=0"] {
+            netns.sysctl(&format!("net.ipv6.conf.{kind}.{setting}"))?;
+        }
+    }
+    Ok(())
 }
