@@ -12,7 +12,7 @@ mod family;
 mod frames;
 
 pub use family::Family;
-pub use frames::{checksums_are_right, ends, tcp_frame, udp_frame, with_extensions};
+pub use frames::{checksums_are_right, ends, icmp_error, tcp_frame, udp_frame, with_extensions};
 
 use crate::affinity::AffinityTable;
 use crate::engine::FlowTimeouts;

@@ -103,9 +103,10 @@ reasons! {
         /// UDP over IPv6 without a checksum (RFC 8200 section 8.1 forbids it).
         UdpCsum = ("UDP_CSUM", "parse", Traffic,
             "let the sender fill in UDP checksums: IPv6 requires them"),
-        /// TTL or hop limit is used up.
+        /// TTL or hop limit is used up, and its sender may not be told: an ICMP error, or too many
+        /// answers.
         TtlExceeded = ("TTL_EXCEEDED", "parse", Traffic,
-            "look for a routing loop between client and gateway"),
+            "look for a routing loop between client and gateway: more than an answer each"),
         /// A source address that no host may have.
         InvalidSourceIp = ("INVALID_SOURCE_IP", "parse", Traffic,
             "a sender spoofs its address; filter it upstream"),
@@ -145,9 +146,10 @@ reasons! {
         /// The neighbour's link address is not known.
         NeighFailed = ("NEIGH_FAILED", "route", Config,
             "ip neigh show: the next hop does not answer ARP or NDP"),
-        /// The packet does not fit the egress interface's MTU.
+        /// The packet does not fit the egress interface's MTU, and its sender may not be told: IPv4
+        /// without DF, an ICMP error, or too many answers.
         PktTooBig = ("PKT_TOO_BIG", "route", Traffic,
-            "lower the sender's MTU or raise the egress interface's"),
+            "lower the sender's MTU, let it set DF, or raise the egress interface's MTU"),
         /// The transmit ring has no room.
         FullRing = ("FULL_RING", "transmit", Capacity, "raise memory.ringSize or add workers"),
         /// The egress interface went away or has no socket.
@@ -181,6 +183,12 @@ reasons! {
         /// No usable endpoint anywhere (semantics D1, D4): port unreachable.
         NoEndpoints = ("NO_ENDPOINTS", "service", Config,
             "no ready pod: kubectl get endpointslices"),
+        /// TTL or hop limit is used up: time exceeded.
+        TtlExceeded = ("TTL_EXCEEDED", "parse", Traffic,
+            "nothing for single ones (traceroute); else look for a routing loop"),
+        /// Too big for the egress interface: fragmentation needed, or packet too big.
+        PktTooBig = ("PKT_TOO_BIG", "route", Traffic,
+            "nothing for single ones: the sender learns the MTU of the path"),
     }
 }
 

@@ -3,3 +3,4 @@
 pub mod checksum;
 pub mod extension;
 pub mod headers;
+pub mod icmp;

@@ -55,7 +55,7 @@ pub(super) fn new_flow(
 }
 
 /// The flow may live on another worker: the XDP program or the directory knows.
-fn owned_elsewhere(flows: &FlowTable, packet: &Packet<'_>) -> Option<Verdict> {
+pub(super) fn owned_elsewhere(flows: &FlowTable, packet: &Packet<'_>) -> Option<Verdict> {
     let other = packet.owner.filter(|owner| *owner != flows.worker());
     if !packet.is_handed {
         let owner = other.or_else(|| flows.other_owner(packet.hash));

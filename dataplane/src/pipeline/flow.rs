@@ -7,7 +7,7 @@ use crate::pipeline::rewrite::{Link, rewrite};
 use crate::snapshot::{NextHopState, Snapshot};
 use crate::stats::FlowEnd;
 use crate::types::{InterfaceSlot, MacAddress, Protocol, Time};
-use crate::verdict::{DropReason, Verdict};
+use crate::verdict::{DropReason, RejectReason, Verdict};
 
 /// Forwards a packet of a live flow; `None` if it has none, or its flow begins anew with it.
 #[inline]
@@ -66,7 +66,7 @@ fn is_serving(entry: &FlowEntry, snapshot: &Snapshot) -> bool {
 }
 
 /// Sends a packet on along its flow. The packet is whole and unchanged unless the verdict is
-/// `Forward`.
+/// `Forward`; `Reject` is still to be answered.
 #[inline]
 pub(super) fn forward(
     flows: &mut FlowTable,
@@ -81,14 +81,14 @@ pub(super) fn forward(
     packet.service = entry.service;
     packet.flow = Some(id);
     if packet.headers.ttl <= 1 {
-        return Verdict::Drop(DropReason::TtlExceeded);
+        return Verdict::Reject(RejectReason::TtlExceeded);
     }
     let link = match link(entry, direction, snapshot) {
         Ok(link) => link,
         Err(reason) => return Verdict::Drop(reason),
     };
     if packet.headers.ip_bytes > link.mtu_bytes {
-        return Verdict::Drop(DropReason::PktTooBig);
+        return Verdict::Reject(RejectReason::PktTooBig);
     }
     if direction == Direction::Forward {
         remember_last_hop(entry, packet);
@@ -102,7 +102,11 @@ pub(super) fn forward(
 
 /// The link that packets of this direction leave by.
 #[inline]
-fn link(entry: &FlowEntry, direction: Direction, snapshot: &Snapshot) -> Result<Link, DropReason> {
+pub(super) fn link(
+    entry: &FlowEntry,
+    direction: Direction,
+    snapshot: &Snapshot,
+) -> Result<Link, DropReason> {
     if direction == Direction::Reply {
         return link_to_client(entry, snapshot).ok_or(DropReason::DevReady);
     }

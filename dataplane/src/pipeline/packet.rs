@@ -4,12 +4,33 @@ use crate::flow_table::{FlowId, Reference};
 use crate::types::{FlowKey, InterfaceSlot, IpAddress, L4Port, Protocol, ServiceId, WorkerId};
 use crate::verdict::Verdict;
 
+/// What kind of packet it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PacketKind {
+    /// A whole TCP segment or UDP datagram.
+    Whole,
+    /// An ICMP error about a packet of a flow.
+    Error(Quote),
+}
+
+/// Where an ICMP error quotes, from the frame's first byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quote {
+    /// The quoted IP header.
+    pub ip_offset: u16,
+    /// The quoted L4 header, of which at least eight bytes are there.
+    pub l4_offset: u16,
+}
+
 /// What the parser found.
 #[derive(Clone, Copy, Debug)]
 pub struct Headers {
-    /// The five-tuple.
+    /// Whole, or an error.
+    pub kind: PacketKind,
+    /// The five-tuple. Of an error: the quoted packet's, turned round, as if the error were the
+    /// answer to it.
     pub key: FlowKey,
-    /// Where the L4 header starts, from the frame's first byte.
+    /// Where the L4 header (of an error: the ICMP header) starts, from the frame's first byte.
     pub l4_offset: u16,
     /// L4 header and data in bytes.
     pub l4_bytes: u16,
@@ -24,6 +45,7 @@ pub struct Headers {
 impl Headers {
     /// Not parsed yet.
     pub const NONE: Self = Self {
+        kind: PacketKind::Whole,
         key: FlowKey::new(
             Protocol::Tcp,
             (IpAddress::v4([0; 4]), L4Port::new(0)),

@@ -1,6 +1,7 @@
 //! Bytes to headers. Untrusted: every length is checked before it is used.
 
 mod ipv6;
+mod quote;
 
 use crate::packet::headers::{
     ETHERNET_BYTES, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet, IPV4_BYTES_MIN, Ipv4, TCP_BYTES_MIN,
@@ -46,18 +47,26 @@ fn parse_ipv4(headers: &mut Headers, packet: &[u8]) -> Result<(), Verdict> {
     if !is_host_address(ip.source) {
         return Err(Verdict::Drop(DropReason::InvalidSourceIp));
     }
-    let l4_header = parse_l4(ip.protocol, l4)?;
-    headers.key = FlowKey::new(
-        l4_header.protocol,
-        (IpAddress::v4(ip.source), L4Port::from_bytes(l4_header.source)),
-        (IpAddress::v4(ip.destination), L4Port::from_bytes(l4_header.destination)),
-    );
+    if ip.protocol == protocol::ICMP {
+        quote::parse_v4(headers, (ip, header_bytes), l4)?;
+    } else {
+        set_tuple_v4(headers, ip, &parse_l4(ip.protocol, l4)?);
+    }
     headers.l4_offset = short(ETHERNET_BYTES + header_bytes);
     headers.l4_bytes = short(l4.len());
     headers.ip_bytes = ip.total_length.get();
     headers.ttl = ip.ttl;
-    headers.tcp_flags = l4_header.tcp_flags;
     Ok(())
+}
+
+#[inline(always)]
+fn set_tuple_v4(headers: &mut Headers, ip: &Ipv4, l4: &L4Header) {
+    headers.key = FlowKey::new(
+        l4.protocol,
+        (IpAddress::v4(ip.source), L4Port::from_bytes(l4.source)),
+        (IpAddress::v4(ip.destination), L4Port::from_bytes(l4.destination)),
+    );
+    headers.tcp_flags = l4.tcp_flags;
 }
 
 /// A length within a frame.

@@ -2,8 +2,8 @@
 
 use crate::affinity::AffinityTable;
 use crate::flow_table::FlowTable;
-use crate::pipeline::packet::Packet;
-use crate::pipeline::{balance, flow, parse, reject};
+use crate::pipeline::packet::{Packet, PacketKind};
+use crate::pipeline::{balance, flow, icmp, parse};
 use crate::snapshot::Snapshot;
 use crate::types::Time;
 use crate::verdict::Verdict;
@@ -15,13 +15,13 @@ pub struct Pipeline {
     /// The live flows.
     pub flows: FlowTable,
     affinity: Arc<AffinityTable>,
-    rejects: reject::Rejects,
+    answers: icmp::Answers,
 }
 
 impl Pipeline {
     /// A packet path over this table. `affinity` is shared by all workers.
     pub fn new(flows: FlowTable, affinity: Arc<AffinityTable>) -> Self {
-        Self { flows, affinity, rejects: reject::Rejects::default() }
+        Self { flows, affinity, answers: icmp::Answers::default() }
     }
 
     /// Decides every packet of a burst. After it, no verdict is `Pending`; bytes have changed where
@@ -57,11 +57,17 @@ impl Pipeline {
 
     #[inline]
     fn decide(&mut self, packet: &mut Packet<'_>, snapshot: &Snapshot, now: Time) -> Verdict {
-        if let Some(verdict) = flow::known(&mut self.flows, packet, snapshot, now) {
-            return verdict;
+        if packet.headers.kind != PacketKind::Whole {
+            return icmp::translate(&self.flows, packet, snapshot);
         }
-        match balance::new_flow((&mut self.flows, &self.affinity), packet, snapshot, now) {
-            Verdict::Reject(reason) => self.rejects.answer(packet, reason, now),
+        let known = flow::known(&mut self.flows, packet, snapshot, now);
+        let verdict = known.unwrap_or_else(|| {
+            balance::new_flow((&mut self.flows, &self.affinity), packet, snapshot, now)
+        });
+        match verdict {
+            Verdict::Reject(reason) => {
+                self.answers.answer((&self.flows, snapshot), packet, reason, now)
+            }
             verdict => verdict,
         }
     }

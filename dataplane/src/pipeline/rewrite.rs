@@ -3,7 +3,7 @@
 use crate::flow_table::{Direction, FlowEntry, TranslationV4};
 use crate::packet::checksum::{self, Sum};
 use crate::packet::headers::{ETHERNET_BYTES, IPV6_BYTES};
-use crate::pipeline::packet::{Headers, Packet};
+use crate::pipeline::packet::{Headers, Packet, PacketKind};
 use crate::pipeline::parse::parse;
 use crate::types::{FlowKey, InterfaceSlot, IpAddress, L4Port, MacAddress, Protocol};
 
@@ -65,7 +65,7 @@ fn rewrite_v6(frame: &mut [u8], headers: &Headers, outgoing: &FlowKey, differenc
 }
 
 #[inline(always)]
-fn rewrite_ethernet(frame: &mut [u8], link: &Link) {
+pub(super) fn rewrite_ethernet(frame: &mut [u8], link: &Link) {
     let Some(header) = frame.first_chunk_mut::<12>() else { return };
     header[..6].copy_from_slice(&link.destination.0);
     header[6..].copy_from_slice(&link.source.0);
@@ -104,6 +104,10 @@ fn rewrite_ipv6(frame: &mut [u8], outgoing: &FlowKey) {
 /// the kernel, which verifies it. Anything else is left as it is.
 pub fn finish_checksum(frame: &mut [u8]) {
     let Ok(headers) = parse(frame) else { return };
+    // What stacks leave to the hardware is TCP's and UDP's checksum alone.
+    if headers.kind != PacketKind::Whole {
+        return;
+    }
     let start = usize::from(headers.l4_offset);
     let Some(l4) = frame.get_mut(start..start + usize::from(headers.l4_bytes)) else { return };
     let at = checksum_offset(headers.key.protocol);
@@ -117,7 +121,7 @@ pub fn finish_checksum(frame: &mut [u8]) {
     }
 }
 
-const fn checksum_offset(protocol: Protocol) -> usize {
+pub(super) const fn checksum_offset(protocol: Protocol) -> usize {
     match protocol {
         Protocol::Tcp => 16,
         Protocol::Udp => 6,
@@ -176,6 +180,6 @@ fn complete(l4: &mut [u8], outgoing: &FlowKey, at: usize) -> [u8; 2] {
 
 /// A UDP checksum that comes out as 0 is sent as its other form (RFC 768), unless it was none.
 #[inline]
-fn never_none(field: [u8; 2], stored: [u8; 2]) -> [u8; 2] {
+pub(super) fn never_none(field: [u8; 2], stored: [u8; 2]) -> [u8; 2] {
     if field == [0, 0] && stored != [0, 0] { [0xff, 0xff] } else { field }
 }

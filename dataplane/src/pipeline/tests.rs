@@ -1,5 +1,7 @@
 //! The packet path as a whole: frames in, frames and verdicts out.
 
+mod answers;
+mod errors;
 mod rows;
 
 use crate::flow_table::{Direction, FlowState, OwnerDirectory};
@@ -7,8 +9,8 @@ use crate::packet::headers::tcp_flags::{ACK, FIN, RST, SYN};
 use crate::pipeline::{Packet, Pipeline};
 use crate::snapshot::{NextHop, Selection, Snapshot, Version};
 use crate::testing::{
-    CLIENT_MAC, FRONT, Family, Fixture, GATEWAY_MAC, INNER, OUTER, checksums_are_right, ends, send,
-    tcp_frame, udp_frame, with_extensions,
+    CLIENT_MAC, FRONT, Family, Fixture, GATEWAY_MAC, INNER, OUTER, checksums_are_right, ends,
+    icmp_error, send, tcp_frame, udp_frame, with_extensions,
 };
 use crate::types::{IpAddress, Protocol, Time, WorkerId};
 use crate::verdict::{DropReason, PassReason, RejectReason, Verdict};
@@ -180,43 +182,6 @@ fn a_partial_checksum_is_finished_before_the_kernel_gets_the_packet_back() {
 }
 
 #[test]
-fn no_endpoints_answers_with_port_unreachable_from_the_front() {
-    for family in Family::ALL {
-        let fixture = fixture(family);
-        let snapshot = fixture.snapshot_with(Selection::Reject(RejectReason::NoEndpoints));
-        let mut pipeline = fixture.pipeline(0, None);
-        let frame = tcp_frame(&client(family), family.front(), SYN, b"");
-        let (verdict, out) = send(&mut pipeline, &snapshot, &frame, NOW);
-        assert_eq!(verdict, Verdict::Reject(RejectReason::NoEndpoints));
-        assert!(checksums_are_right(&out));
-        let ip = |end: &str| SocketAddr::new(end.parse::<SocketAddr>().unwrap().ip(), 0);
-        let expected = (ip(family.front()).to_string(), ip(&client(family)).to_string());
-        assert_eq!(ends(&out), expected);
-        let (icmp, port_unreachable) = match family {
-            Family::V4 => (34, [3, 3]),
-            Family::V6 => (54, [1, 4]),
-        };
-        assert_eq!(out[icmp..icmp + 2], port_unreachable);
-        assert_eq!(out[icmp + 8..], frame[14..], "the packet is quoted");
-        assert_eq!((&out[..6], &out[6..12]), (&CLIENT_MAC[..], &GATEWAY_MAC[..]));
-    }
-}
-
-#[test]
-fn a_reject_quotes_as_much_as_its_family_allows() {
-    for (family, bytes_max) in [(Family::V4, 576), (Family::V6, 1280)] {
-        let fixture = fixture(family);
-        let snapshot = fixture.snapshot_with(Selection::Reject(RejectReason::NoEndpoints));
-        let frame = udp_frame(&client(family), family.front(), &[7; 1400]);
-        let (_, out) = send(&mut fixture.pipeline(0, None), &snapshot, &frame, NOW);
-        assert_eq!(out.len(), 14 + bytes_max);
-        assert!(checksums_are_right(&out));
-        let quote = family.l4_offset() + 8;
-        assert_eq!(out[quote..], frame[14..14 + out.len() - quote]);
-    }
-}
-
-#[test]
 fn no_local_endpoints_drops_in_silence() {
     for family in Family::ALL {
         let fixture = fixture(family);
@@ -322,39 +287,6 @@ fn packets_without_flow_or_front_go_to_the_kernel_untouched() {
         for (frame, reason) in [(mid_flow, PassReason::TcpNotSyn), (other, PassReason::FrontGone)] {
             let (verdict, out) = send(&mut pipeline, &snapshot, &frame, NOW);
             assert_eq!((verdict, out), (Verdict::Pass(reason), frame));
-        }
-    }
-}
-
-#[test]
-fn a_used_up_ttl_is_dropped_in_both_directions() {
-    for family in Family::ALL {
-        let (mut pipeline, snapshot) = rig(&fixture(family));
-        let mut frame = udp_frame(&client(family), family.front(), b"");
-        let (snat, backend) = to_backend(&mut pipeline, &snapshot, &frame);
-        frame[family.ttl_offset()] = 1;
-        let mut reply = udp_frame(&backend, &snat, b"");
-        reply[family.ttl_offset()] = 1;
-        for frame in [frame, reply] {
-            let (verdict, out) = send(&mut pipeline, &snapshot, &frame, NOW);
-            assert_eq!((verdict, out), (Verdict::Drop(DropReason::TtlExceeded), frame));
-        }
-    }
-}
-
-#[test]
-fn a_packet_larger_than_the_egress_mtu_is_dropped_by_name() {
-    for family in Family::ALL {
-        let (mut pipeline, mut snapshot) = rig(&fixture(family));
-        let size = u16::try_from(family.header_bytes() + 8 + 700).unwrap();
-        for (mtu_bytes, expected) in
-            [(size - 1, Verdict::Drop(DropReason::PktTooBig)), (size, Verdict::Forward(INNER))]
-        {
-            let small = |hop: &NextHop| NextHop { mtu_bytes, ..hop.clone() };
-            snapshot.next_hops = snapshot.next_hops.iter().map(small).collect();
-            let frame = udp_frame(&client(family), family.front(), &[0; 700]);
-            let (verdict, _) = send(&mut pipeline, &snapshot, &frame, NOW);
-            assert_eq!(verdict, expected);
         }
     }
 }
@@ -507,7 +439,13 @@ fn seeds() -> Vec<Vec<u8>> {
     };
     let [tcp, udp] = frames(Family::V6);
     let extended = with_extensions(udp.clone(), &[(0, 8), (60, 16), (51, 12)]);
-    [&frames(Family::V4)[..], &[tcp, udp, extended]].concat()
+    // Errors about what the client was sent, so that the flows of the others are found.
+    let error = |family: Family, kind| {
+        let sent = udp_frame(family.front(), &client(family), b"abc");
+        icmp_error(family.router(), (kind, 0), &sent)
+    };
+    let errors = [error(Family::V4, 3), error(Family::V6, 1)];
+    [&frames(Family::V4)[..], &[tcp, udp, extended], &errors].concat()
 }
 
 /// A snapshot whose fronts are those of both families.

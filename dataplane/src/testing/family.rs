@@ -60,6 +60,15 @@ impl Family {
         }
     }
 
+    /// A router between the node and its backends.
+    pub fn router(self) -> IpAddr {
+        let text = match self {
+            Self::V4 => "10.2.0.99",
+            Self::V6 => "fd00:2::99",
+        };
+        text.parse().unwrap()
+    }
+
     /// Bytes of the IP header without options or extensions.
     pub fn header_bytes(self) -> usize {
         match self {

@@ -42,6 +42,24 @@ pub fn udp_frame(src: &str, dst: &str, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
+/// An ICMP error of this type and code from `router` about the packet of a frame, as far as that is
+/// there: it goes back to where the frame says it came from.
+pub fn icmp_error(router: IpAddr, (kind, code): (u8, u8), about: &[u8]) -> Vec<u8> {
+    let packet = &about[14..];
+    assert!(packet.len() >= 24);
+    let mut frame = Vec::new();
+    if router.is_ipv4() {
+        let to: [u8; 4] = packet[12..16].try_into().unwrap();
+        let ip = ip_step(SocketAddr::new(router, 0), SocketAddr::new(to.into(), 0));
+        ip.icmpv4_raw(kind, code, [0; 4]).write(&mut frame, packet).unwrap();
+    } else {
+        let to: [u8; 16] = packet[8..24].try_into().unwrap();
+        let ip = ip_step(SocketAddr::new(router, 0), SocketAddr::new(to.into(), 0));
+        ip.icmpv6_raw(kind, code, [0; 4]).write(&mut frame, packet).unwrap();
+    }
+    frame
+}
+
 /// Inserts IPv6 extension headers `(kind, bytes)` before the L4 header; `bytes` is a multiple of 8,
 /// of an authentication header of 4.
 pub fn with_extensions(mut frame: Vec<u8>, chain: &[(u8, usize)]) -> Vec<u8> {

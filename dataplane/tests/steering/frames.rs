@@ -1,7 +1,7 @@
 //! Frames to feed to the program, built by etherparse, spoilt by hand.
 
 use etherparse::{IpHeaders, PacketBuilder, PacketBuilderStep};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 pub(crate) const OUR_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 pub(crate) const CLIENT_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
@@ -78,6 +78,27 @@ pub(crate) fn udp(from: SocketAddr, to: SocketAddr) -> Vec<u8> {
     let mut frame = Vec::new();
     ip(from, to).udp(from.port(), to.port()).write(&mut frame, PAYLOAD).unwrap();
     frame
+}
+
+/// An ICMP error of this type and code from `router` about a frame that its sender gets back. As
+/// much is quoted as is there.
+pub(crate) fn icmp_error(router: IpAddr, (kind, code): (u8, u8), quoted: &[u8]) -> Vec<u8> {
+    let packet = &quoted[ETHERNET_BYTES..];
+    let to: IpAddr = match family_of(quoted) {
+        Family::V4 => quad::<4>(&packet[12..]).into(),
+        Family::V6 => quad::<16>(&packet[8..]).into(),
+    };
+    let builder = ip(SocketAddr::new(router, 0), SocketAddr::new(to, 0));
+    let mut frame = Vec::new();
+    match family_of(quoted) {
+        Family::V4 => builder.icmpv4_raw(kind, code, [0; 4]).write(&mut frame, packet).unwrap(),
+        Family::V6 => builder.icmpv6_raw(kind, code, [0; 4]).write(&mut frame, packet).unwrap(),
+    }
+    frame
+}
+
+fn quad<const N: usize>(bytes: &[u8]) -> [u8; N] {
+    bytes[..N].try_into().unwrap()
 }
 
 /// Overwrites bytes.

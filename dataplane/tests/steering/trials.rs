@@ -1,5 +1,6 @@
 //! The program over single frames: verdict and counters of each case.
 
+mod errors;
 mod headers;
 
 use crate::frames::{

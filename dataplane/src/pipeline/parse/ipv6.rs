@@ -1,8 +1,8 @@
 //! IPv6: the fixed header, and the extension headers behind it.
 
-use super::{parse_l4, prefix, short};
+use super::{parse_l4, prefix, quote, short};
 use crate::packet::extension::{self, Obstacle};
-use crate::packet::headers::{ETHERNET_BYTES, IPV6_BYTES, Ipv6};
+use crate::packet::headers::{ETHERNET_BYTES, IPV6_BYTES, Ipv6, protocol};
 use crate::pipeline::packet::Headers;
 use crate::types::{FlowKey, IpAddress, L4Port, Protocol};
 use crate::verdict::{DropReason, PassReason, Verdict};
@@ -21,22 +21,26 @@ pub(super) fn parse(headers: &mut Headers, packet: &[u8]) -> Result<(), Verdict>
     if !is_host_address(&ip.source) || destination.is_v4() {
         return Err(Verdict::Drop(DropReason::InvalidSourceIp));
     }
-    let (protocol, offset) = extension::skip(ip.next_header, payload).map_err(verdict)?;
+    let (upper, offset) = extension::skip(ip.next_header, payload).map_err(verdict)?;
     let l4 = payload.get(offset..).unwrap_or_default();
-    let l4_header = parse_l4(protocol, l4)?;
-    if l4_header.protocol == Protocol::Udp && l4.get(6..8) == Some(&[0, 0]) {
-        return Err(Verdict::Drop(DropReason::UdpCsum));
+    if upper == protocol::ICMPV6 {
+        quote::parse_v6(headers, (ip, offset), l4)?;
+    } else {
+        let l4_header = parse_l4(upper, l4)?;
+        if l4_header.protocol == Protocol::Udp && l4.get(6..8) == Some(&[0, 0]) {
+            return Err(Verdict::Drop(DropReason::UdpCsum));
+        }
+        headers.key = FlowKey::new(
+            l4_header.protocol,
+            (source, L4Port::from_bytes(l4_header.source)),
+            (destination, L4Port::from_bytes(l4_header.destination)),
+        );
+        headers.tcp_flags = l4_header.tcp_flags;
     }
-    headers.key = FlowKey::new(
-        l4_header.protocol,
-        (source, L4Port::from_bytes(l4_header.source)),
-        (destination, L4Port::from_bytes(l4_header.destination)),
-    );
     headers.l4_offset = short(ETHERNET_BYTES + IPV6_BYTES + offset);
     headers.l4_bytes = short(l4.len());
     headers.ip_bytes = short(IPV6_BYTES + payload.len());
     headers.ttl = ip.hop_limit;
-    headers.tcp_flags = l4_header.tcp_flags;
     Ok(())
 }
 

@@ -1,0 +1,204 @@
+//! Our own errors, made in the frame of the packet that met them: port unreachable where nobody
+//! serves (semantics D4), time exceeded, and what tells a sender the MTU.
+
+use crate::flow_table::{Direction, FlowTable};
+use crate::limiter::Limiter;
+use crate::packet::checksum::{self, Sum};
+use crate::packet::headers::{ETHERNET_BYTES, IPV4_BYTES_MIN, IPV6_BYTES, protocol};
+use crate::packet::icmp::{self, ICMP_BYTES};
+use crate::pipeline::flow::link;
+use crate::pipeline::packet::Packet;
+use crate::snapshot::Snapshot;
+use crate::types::{FlowKey, IpAddress, Time};
+use crate::verdict::{DropReason, RejectReason, Verdict};
+use core::time::Duration;
+
+/// Answers per second and worker: the kernel's `icmp_msgs_per_sec`. More would make a gateway an
+/// amplifier of spoofed floods.
+const PER_SECOND: u32 = 1_000;
+
+/// What may be answered at once: a second's allowance.
+const BURST: Duration = Duration::from_secs(1);
+
+/// The largest ICMP error (RFC 1812 section 4.3.2.3).
+const IPV4_ERROR_BYTES_MAX: usize = 576;
+
+/// The largest ICMPv6 error: the least MTU (RFC 4443 section 2.4 (c)).
+const IPV6_ERROR_BYTES_MAX: usize = 1280;
+
+/// Answers, as many as may be.
+#[derive(Debug)]
+pub(in crate::pipeline) struct Answers(Limiter);
+
+impl Default for Answers {
+    fn default() -> Self {
+        Self(Limiter::new(PER_SECOND, BURST))
+    }
+}
+
+impl Answers {
+    /// Turns a packet into its answer, or drops it where its sender cannot or may not be told.
+    #[cold]
+    pub(in crate::pipeline) fn answer(
+        &mut self,
+        (flows, snapshot): (&FlowTable, &Snapshot),
+        packet: &mut Packet<'_>,
+        reason: RejectReason,
+        now: Time,
+    ) -> Verdict {
+        let message = match reason {
+            RejectReason::NoEndpoints => Some(port_unreachable(&packet.headers.key)),
+            RejectReason::TtlExceeded => time_exceeded(flows, packet, snapshot),
+            RejectReason::PktTooBig => too_big(flows, packet, snapshot),
+        };
+        let untold = match reason {
+            RejectReason::NoEndpoints => DropReason::RateLimited,
+            RejectReason::TtlExceeded => DropReason::TtlExceeded,
+            RejectReason::PktTooBig => DropReason::PktTooBig,
+        };
+        // Only what can be said counts against the limit.
+        let Some(message) = message.filter(|_| self.0.take(now)) else {
+            return Verdict::Drop(untold);
+        };
+        write(packet, &message)
+            .map_or(Verdict::Drop(DropReason::Nomem), |()| Verdict::Reject(reason))
+    }
+}
+
+/// What an answer says.
+struct Message {
+    /// An address of ours.
+    source: IpAddress,
+    /// ICMP type and code.
+    kind: [u8; 2],
+    /// What a packet may have at most, where the type tells it.
+    mtu_bytes: u16,
+}
+
+/// From the address that was contacted (semantics D4).
+fn port_unreachable(key: &FlowKey) -> Message {
+    let kind = if key.src.is_v4() {
+        [icmp::v4::UNREACHABLE, icmp::v4::PORT_UNREACHABLE]
+    } else {
+        [icmp::v6::UNREACHABLE, icmp::v6::PORT_UNREACHABLE]
+    };
+    Message { source: key.dst, kind, mtu_bytes: 0 }
+}
+
+fn time_exceeded(flows: &FlowTable, packet: &Packet<'_>, snapshot: &Snapshot) -> Option<Message> {
+    let (source, _) = source_and_mtu(flows, packet, snapshot)?;
+    let kind = if source.is_v4() { icmp::v4::TIME_EXCEEDED } else { icmp::v6::TIME_EXCEEDED };
+    Some(Message { source, kind: [kind, 0], mtu_bytes: 0 })
+}
+
+/// `None` for IPv4 without DF: its sender expects fragments, and would not heed the answer.
+fn too_big(flows: &FlowTable, packet: &Packet<'_>, snapshot: &Snapshot) -> Option<Message> {
+    const DONT_FRAGMENT: u8 = 0x40;
+    let (source, mtu_bytes) = source_and_mtu(flows, packet, snapshot)?;
+    if !source.is_v4() {
+        return Some(Message { source, kind: [icmp::v6::TOO_BIG, 0], mtu_bytes });
+    }
+    let flags = packet.bytes().get(ETHERNET_BYTES + 6)?;
+    let kind = [icmp::v4::UNREACHABLE, icmp::v4::FRAGMENTATION_NEEDED];
+    (flags & DONT_FRAGMENT != 0).then_some(Message { source, kind, mtu_bytes })
+}
+
+/// Our address on the packet's way, and what the next link takes. A client contacted one of ours;
+/// a backend under policy Local contacts the client, so its answer comes from where we masquerade.
+fn source_and_mtu(
+    flows: &FlowTable,
+    packet: &Packet<'_>,
+    snapshot: &Snapshot,
+) -> Option<(IpAddress, u16)> {
+    let key = &packet.headers.key;
+    let (id, direction) = flows.find(key, packet.hash)?;
+    let entry = flows.entry(id)?;
+    let mtu_bytes = link(entry, direction, snapshot).ok()?.mtu_bytes;
+    let source = match direction {
+        Direction::Forward => Some(key.dst),
+        Direction::Reply => snapshot.next_hop(entry.next_hop)?.snat_address,
+    };
+    Some((source.filter(|source| source.is_v4() == key.src.is_v4())?, mtu_bytes))
+}
+
+/// Writes Ethernet, IP and ICMP headers before the quoted packet. `None` if the frame is too small.
+/// The parser let no packet through whose source must not be answered (RFC 1122 section 3.2.2,
+/// RFC 4443 section 2.4 (e)).
+fn write(packet: &mut Packet<'_>, message: &Message) -> Option<()> {
+    let (header_bytes, error_bytes_max) = if message.source.is_v4() {
+        (IPV4_BYTES_MIN, IPV4_ERROR_BYTES_MAX)
+    } else {
+        (IPV6_BYTES, IPV6_ERROR_BYTES_MAX)
+    };
+    let room = error_bytes_max - header_bytes - ICMP_BYTES;
+    let quoted = usize::from(packet.headers.ip_bytes).min(room);
+    let quote_offset = ETHERNET_BYTES + header_bytes + ICMP_BYTES;
+    let frame = packet.buffer.get_mut(..quote_offset + quoted)?;
+    frame.copy_within(ETHERNET_BYTES..ETHERNET_BYTES + quoted, quote_offset);
+    turn_ethernet(frame)?;
+    let (header, icmp) = frame.get_mut(ETHERNET_BYTES..)?.split_at_mut_checked(header_bytes)?;
+    let mut key = packet.headers.key.reversed();
+    key.src = message.source;
+    if key.src.is_v4() {
+        write_ipv4(header, &key, icmp.len())?;
+        write_icmp(icmp, message, Sum::default())?;
+    } else {
+        write_ipv6(header, &key, icmp.len())?;
+        write_icmp(icmp, message, checksum::pseudo_header_of(&key, protocol::ICMPV6, icmp.len()))?;
+    }
+    packet.len = quote_offset + quoted;
+    Some(())
+}
+
+fn turn_ethernet(frame: &mut [u8]) -> Option<()> {
+    let macs = frame.first_chunk_mut::<12>()?;
+    macs.rotate_left(6);
+    Some(())
+}
+
+fn write_ipv4(header: &mut [u8], key: &FlowKey, payload_bytes: usize) -> Option<()> {
+    let header = header.first_chunk_mut::<IPV4_BYTES_MIN>()?;
+    let [high, low] = u16::try_from(IPV4_BYTES_MIN + payload_bytes).ok()?.to_be_bytes();
+    // TOS 0xc0: internetwork control (RFC 1812 section 4.3.2.5). TTL 64.
+    let (ttl, icmp) = (64, protocol::ICMP);
+    *header = [0x45, 0xc0, high, low, 0, 0, 0, 0, ttl, icmp, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    header[12..16].copy_from_slice(&key.src.v4_bytes());
+    header[16..20].copy_from_slice(&key.dst.v4_bytes());
+    let sum = Sum::default().add_bytes(header).finish();
+    header[10..12].copy_from_slice(&sum);
+    Some(())
+}
+
+fn write_ipv6(header: &mut [u8], key: &FlowKey, payload_bytes: usize) -> Option<()> {
+    let header = header.first_chunk_mut::<IPV6_BYTES>()?;
+    let [high, low] = u16::try_from(payload_bytes).ok()?.to_be_bytes();
+    // Hop limit 64.
+    header[..8].copy_from_slice(&[0x60, 0, 0, 0, high, low, protocol::ICMPV6, 64]);
+    header[8..24].copy_from_slice(key.src.bytes());
+    header[24..].copy_from_slice(key.dst.bytes());
+    Some(())
+}
+
+/// The ICMP header before its quote. `pseudo` is what the checksum covers besides both. The MTU
+/// stands in the last bytes in both families (RFC 1191 section 4, RFC 4443 section 3.2).
+fn write_icmp(icmp: &mut [u8], message: &Message, pseudo: Sum) -> Option<()> {
+    let ([kind, code], [high, low]) = (message.kind, message.mtu_bytes.to_be_bytes());
+    *icmp.first_chunk_mut::<ICMP_BYTES>()? = [kind, code, 0, 0, 0, 0, high, low];
+    let sum = pseudo.add_bytes(icmp).finish();
+    icmp.get_mut(2..4)?.copy_from_slice(&sum);
+    Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limiter_allows_a_second_of_burst_and_then_its_rate() {
+        let mut limiter = Answers::default().0;
+        let start = Time(10_000_000_000);
+        assert_eq!((0..5_000).filter(|_| limiter.take(start)).count(), 1_000);
+        let later = Time(start.0 + 10_000_000);
+        assert_eq!((0..5_000).filter(|_| limiter.take(later)).count(), 10);
+    }
+}
