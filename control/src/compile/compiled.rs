@@ -1,7 +1,8 @@
 //! What one compilation gives.
 
 use crate::config::Role;
-use crate::model::TrafficPolicy;
+use crate::model::{ObjectKey, TrafficPolicy};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -14,18 +15,20 @@ use tidegate_dataplane::types::{
 /// The interfaces that are attached and bound now, by the slot of their [`AttachRequest`].
 pub type Attached = BTreeMap<InterfaceSlot, IfIndex>;
 
-/// What one compilation gives.
+/// What one compilation gives, beside the reports that the compiler keeps.
 #[derive(Debug, Clone)]
 pub struct Compiled {
     /// To be published. Its version is set by the packet path.
     pub snapshot: Snapshot,
+    /// The fronts that came, changed or went since the compilation before.
+    pub changed_fronts: Vec<FrontKey>,
+    /// The Services whose reports came, changed or went.
+    pub changed_services: Vec<ObjectKey>,
     /// The interfaces to be attached now, by slot; what is attached and not in here is to be
     /// detached. After either, compile anew.
-    pub wanted: Vec<WantedInterface>,
+    pub wanted: Arc<[WantedInterface]>,
     /// Neighbours to ask the kernel for, each once.
-    pub probes: Vec<(IfIndex, IpAddr)>,
-    /// What became of each service port, sorted by namespace, name and port.
-    pub report: Vec<ServiceReport>,
+    pub probes: Arc<[(IfIndex, IpAddr)]>,
     /// What the operator should know and no service tells: interfaces that are missing or cannot
     /// be attached, a node without addresses.
     pub warnings: Vec<String>,
@@ -108,7 +111,7 @@ pub struct BackendReport {
     /// Whether new flows may get it.
     pub is_used: bool,
     /// Why not; `None` where they may.
-    pub reason: Option<String>,
+    pub reason: Option<Cow<'static, str>>,
 }
 
 /// What an endpoint's conditions say.

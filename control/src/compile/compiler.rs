@@ -1,218 +1,272 @@
-//! The compiler: keeps the numbers that must stay stable between compilations.
+//! The compiler: keeps what it compiled, and compiles anew what a change concerns.
 
-use super::compiled::{Attached, Compiled};
-use super::fronts::{self, Claims};
-use super::ids::Ids;
+use super::Reports;
+use super::claims::{Claimant, Claims};
+use super::compiled::{Attached, Compiled, WantedInterface};
+use super::fronts::{self, Wishes};
+use super::held::HeldPort;
+use super::ids::{Ids, PortKey};
 use super::interfaces::{self, Slots};
 use super::next_hops::{NextHops, World};
-use super::port::{Decision, Decisions, PortPlan};
+use super::port::PortPlan;
 use super::share::{self, Retired};
 use super::tables::Tables;
-use super::{ServiceReport, report};
 use crate::config::Config;
-use crate::model::{ClusterState, EndpointIndex, Family};
+use crate::model::{Endpoint, Family, ObjectKey, Service, ServicePortSpec, Store};
 use crate::netlink::NetworkState;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
-use tidegate_dataplane::snapshot::{
-    Front, FrontKey, FrontKind, FrontState, Interface, Networks, Selection, Snapshot,
-};
-use tidegate_dataplane::types::{IfIndex, IpAddress};
+use tidegate_dataplane::snapshot::{FrontKey, Snapshot};
+use tidegate_dataplane::types::{BackendSlot, IfIndex, ServiceId};
 
 /// Compiles states into snapshots. One per process: it keeps the numbers of services, backends,
-/// next hops and interfaces.
-#[derive(Debug)]
+/// next hops and interfaces, and everything that the next change may leave as it is.
+#[derive(Debug, Default)]
 pub struct Compiler {
-    node_name: Arc<str>,
-    ids: Ids,
-    next_hops: NextHops,
+    pub(super) ids: Ids,
+    pub(super) next_hops: NextHops,
+    pub(super) tables: Tables,
+    pub(super) claims: Claims,
+    pub(super) retired: Retired,
+    pub(super) held: BTreeMap<ObjectKey, Vec<HeldPort>>,
+    pub(super) reports: Reports,
+    /// The last one given.
+    pub(super) snapshot: Snapshot,
+    /// Fronts that differ from it so far.
+    pub(super) changed_fronts: BTreeSet<FrontKey>,
     slots: Slots,
-    tables: Tables,
-    interfaces: Arc<Vec<Option<Interface>>>,
-    pod_networks: Arc<Networks>,
-    retired: Retired,
-    last: Snapshot,
+    basis: Basis,
+    /// What Services of which no port is served would have told in their reports.
+    portless: BTreeMap<ObjectKey, Vec<String>>,
+    wanted: Arc<[WantedInterface]>,
+    /// What is told of interfaces and of the node's addresses.
+    warnings: Vec<String>,
+}
+
+/// What all Services depend on, as it was at the last compilation.
+#[derive(Debug, Default)]
+struct Basis {
+    /// None before the first.
+    config: Option<Config>,
+    world: World,
+    /// The node's addresses that serve node ports.
+    addresses: BTreeSet<IpAddr>,
+    /// The interfaces that flows may leave by.
+    egress: BTreeSet<IfIndex>,
+}
+
+/// A Service before anything is decided.
+#[derive(Default)]
+pub(super) struct Plan<'a> {
+    pub(super) ports: Vec<PortPlan<'a>>,
+    /// What it had and has no more.
+    pub(super) leaving: Vec<HeldPort>,
 }
 
 impl Compiler {
-    /// A compiler for the node of this name.
-    pub fn new(node_name: &str) -> Self {
-        Self {
-            node_name: node_name.into(),
-            ids: Ids::default(),
-            next_hops: NextHops::default(),
-            slots: Slots::default(),
-            tables: Tables::default(),
-            interfaces: Arc::default(),
-            pod_networks: Arc::default(),
-            retired: Retired::default(),
-            last: Snapshot::default(),
-        }
-    }
-
-    /// The snapshot for this state of the world. What did not change since the last call is shared
-    /// with its snapshot.
+    /// The snapshot for this state of the world. Only what changed since the last call is compiled;
+    /// all else is shared with its snapshot.
     pub fn compile(
         &mut self,
-        cluster: &ClusterState,
+        store: &mut Store,
         network: &NetworkState,
         attached: &Attached,
         config: &Config,
     ) -> Compiled {
         self.ids.begin();
-        self.tables.begin();
-        let plans = self.plans(cluster);
-        let world = World::new(network, attached, &config.interfaces);
-        let probes = self.resolve(&plans, &world);
-        let mut warnings = Vec::new();
-        let egress = self.egress(&plans, &world);
-        let wanted = interfaces::wanted(
-            &mut self.slots,
-            network,
-            config,
-            (&egress, attached),
-            &mut warnings,
-        );
-        let addresses = fronts::node_addresses(&self.node_name, cluster, network, config);
-        warnings.extend(portless(cluster));
-        if addresses.is_empty() {
-            warnings.push("no node address is allowed by nodePortAddresses".to_owned());
+        let dirty = store.take_dirty();
+        let store = &*store;
+        let (network, interfaces) = (network.clone(), config.interfaces.clone());
+        let world = World { network, attached: attached.clone(), interfaces };
+        let is_same = self.basis.world.is_same(&world)
+            && self.basis.config.as_ref() == Some(config)
+            && !dirty.is_node;
+        let mut services = dirty.services;
+        let is_basis_new = !is_same && self.is_basis_new(store, &world, config);
+        if dirty.is_all || is_basis_new {
+            services.extend(store.state().services.keys().cloned());
         }
-        self.interfaces = share::value(&self.interfaces, interfaces::table(attached, network));
-        let own = cluster.nodes.get(&self.node_name);
-        let pod_networks = own.map(|node| node.pod_networks.as_slice()).unwrap_or_default();
-        self.pod_networks = share::value(&self.pod_networks, fronts::networks(pod_networks));
-        let (snapshot, report) = self.assemble(&plans, &addresses, config);
-        self.last = snapshot.clone();
-        Compiled { snapshot, wanted, probes, report, warnings }
-    }
-
-    /// Every port of every Service with its endpoints, sorted by namespace, name and port.
-    fn plans<'a>(&mut self, cluster: &'a ClusterState) -> Vec<PortPlan<'a>> {
-        let node_name = Arc::clone(&self.node_name);
-        let index = EndpointIndex::new(cluster, &node_name);
-        let mut plans = Vec::new();
-        let fronted = cluster.services.values().filter(|service| service.skipped.is_none());
-        for service in fronted {
-            for port in &service.ports {
-                let mut endpoints = index.endpoints(service, port);
-                endpoints.retain(|e| service.families.contains(&Family::of(e.address)));
-                let numbers = (&mut self.ids, &mut self.next_hops);
-                plans.push(PortPlan::new(service, port, endpoints, numbers));
-            }
+        if !is_same {
+            self.basis.config = Some(config.clone());
+            self.basis.world = world.clone();
         }
-        plans
+        let changed_services = self.renew_services(store, services, config);
+        self.renew_wanted(is_same);
+        self.snapshot.next_hops = self.next_hops.table();
+        self.compiled(changed_services)
     }
 
-    fn resolve(&mut self, plans: &[PortPlan<'_>], world: &World<'_>) -> Vec<(IfIndex, IpAddr)> {
-        let used: BTreeSet<IpAddress> =
-            plans.iter().flat_map(PortPlan::serving_addresses).collect();
-        let mut probes = BTreeSet::new();
-        self.next_hops.resolve(world, &used, &mut probes);
-        probes.into_iter().collect()
+    fn compiled(&mut self, changed_services: Vec<ObjectKey>) -> Compiled {
+        let portless = self.portless.iter().flat_map(|(service, warnings)| {
+            warnings.iter().map(move |words| format!("Service {service}: {words}"))
+        });
+        Compiled {
+            snapshot: self.snapshot.clone(),
+            changed_fronts: core::mem::take(&mut self.changed_fronts).into_iter().collect(),
+            changed_services,
+            wanted: Arc::clone(&self.wanted),
+            probes: self.next_hops.probes(),
+            warnings: self.warnings.iter().cloned().chain(portless).collect(),
+        }
     }
 
-    /// The interfaces that flows may leave by; not those that are for clients alone.
-    fn egress(&self, plans: &[PortPlan<'_>], world: &World<'_>) -> BTreeSet<IfIndex> {
-        let addresses = plans.iter().flat_map(PortPlan::serving_addresses);
-        let interfaces = addresses.filter_map(|address| self.next_hops.interface(address));
-        interfaces.filter(|interface| world.is_for_backends(*interface)).collect()
+    /// What became of each service port.
+    pub fn reports(&self) -> &Reports {
+        &self.reports
     }
 
-    fn assemble(
+    /// The reports alone.
+    pub fn into_reports(self) -> Reports {
+        self.reports
+    }
+
+    /// Frees what no backend needs any more and no flow either: `has_flows` tells of the flows of a
+    /// (service port, backend) pair, on all workers. To be called about once per second, and only
+    /// while the last compilation is the one that is published.
+    pub fn reap(&mut self, has_flows: impl Fn(BackendSlot) -> bool) {
+        self.next_hops.reap(has_flows);
+    }
+
+    /// Renews what depends on no Service. Whether all Services must be compiled anew.
+    fn is_basis_new(&mut self, store: &Store, world: &World, config: &Config) -> bool {
+        let own = store.own_node();
+        let addresses = fronts::node_addresses(own, &world.network, config);
+        let before = self.basis.config.as_ref().map(|before| &before.load_balancer);
+        let is_new = before != Some(&config.load_balancer) || self.basis.addresses != addresses;
+        self.basis.addresses = addresses;
+        let table = interfaces::table(&world.attached, &world.network);
+        self.snapshot.interfaces = share::value(&self.snapshot.interfaces, table);
+        let networks = own.map(|node| node.pod_networks.as_slice()).unwrap_or_default();
+        self.snapshot.pod_networks =
+            share::value(&self.snapshot.pod_networks, fronts::networks(networks));
+        is_new
+    }
+
+    /// Compiles these Services, and those that they or the world's change concern. Gives all of
+    /// them.
+    fn renew_services(
         &mut self,
-        plans: &[PortPlan<'_>],
-        addresses: &BTreeSet<IpAddr>,
+        store: &Store,
+        mut services: BTreeSet<ObjectKey>,
         config: &Config,
-    ) -> (Snapshot, Vec<ServiceReport>) {
-        let mut next = Snapshot {
-            next_hops: self.next_hops.table(),
-            pod_networks: Arc::clone(&self.pod_networks),
-            interfaces: Arc::clone(&self.interfaces),
-            ..Snapshot::default()
-        };
-        let claims =
-            |plan: &PortPlan<'_>| (plan.id, fronts::fronts(plan.service, plan.port, addresses));
-        let claims: Vec<_> = plans.iter().map(claims).collect();
-        let owners = fronts::owners(&claims);
-        let mut reports = Vec::with_capacity(plans.len());
-        for (plan, (_, keys)) in plans.iter().zip(claims) {
-            let decisions = plan.decide(&self.next_hops, &mut self.tables, &config.load_balancer);
-            let is_owned = |(key, _): &(FrontKey, FrontKind)| owners.get(key) == Some(&plan.id);
-            let (owned, lost): (Claims, Claims) = keys.into_iter().partition(is_owned);
-            let owned = self.publish(plan, &decisions, owned, &mut next);
-            let mut report = report::report(plan, &decisions, owned, &self.next_hops);
-            report.warnings.extend(lost.iter().map(|(key, _)| {
-                format!("{}:{}/{} belongs to another Service", key.address, key.port, key.protocol)
-            }));
-            reports.push(report);
-        }
-        self.retired.carry(&self.last, &mut next);
-        (next, reports)
-    }
-
-    /// Adds the plan's service port and its own fronts to `next`. Gives the fronts, each once: an
-    /// address may be VIP and external IP at a time.
-    fn publish(
-        &self,
-        plan: &PortPlan<'_>,
-        decisions: &Decisions,
-        keys: Claims,
-        next: &mut Snapshot,
-    ) -> Vec<FrontKey> {
-        let service = share::service(&self.last, plan.service_port());
-        next.services.insert(plan.id, Arc::clone(&service));
-        let shared = self.share(decisions, &keys);
-        let ranges = Arc::new(fronts::networks(&plan.service.source_ranges));
-        let mut owned = Vec::new();
-        for (key, kind) in keys {
-            if next.fronts.contains_key(&key) {
-                continue;
+    ) -> Vec<ObjectKey> {
+        let mut plans = BTreeMap::new();
+        loop {
+            let mut touched = BTreeSet::new();
+            for key in services {
+                let plan = self.plan(store, &key, &mut touched);
+                plans.insert(key, plan);
             }
-            let Some((outside, pods)) = shared.get(&family(&key)) else { continue };
-            let is_guarded = fronts::is_guarded(plan.service, &key, kind);
-            let front = Front {
-                key,
-                kind,
-                state: FrontState::Active,
-                service: Arc::clone(&service),
-                source_ranges: is_guarded.then(|| Arc::clone(&ranges)),
-                outside: outside.clone(),
-                pods: pods.clone(),
-            };
-            next.fronts.insert(key, share::front(&self.last, front));
-            owned.push(key);
+            let moved = self.next_hops.resolve(&self.basis.world);
+            touched.extend(moved.iter().filter_map(|id| self.reports.service(*id)).cloned());
+            touched.retain(|key| !plans.contains_key(key));
+            services = touched;
+            if services.is_empty() {
+                break;
+            }
         }
-        owned
+        for (key, plan) in &plans {
+            self.assemble(key, plan, &config.load_balancer);
+        }
+        plans.into_keys().collect()
     }
 
-    /// What new flows meet, from outside and from pods, as far as possible in the very form of the
-    /// last snapshot.
-    fn share(
-        &self,
-        decisions: &Decisions,
-        keys: &Claims,
-    ) -> BTreeMap<Family, (Selection, Selection)> {
-        let share = |(of, decision): (&Family, &Decision)| {
-            let mut keys = keys.iter().map(|(key, _)| key).filter(|key| family(key) == *of);
-            let old = keys.find_map(|key| self.last.fronts.get(key));
-            let new = |old: Option<&Selection>, new: &Selection| share::selection(old, new.clone());
-            let outside = new(old.map(|front| &front.outside), &decision.outside);
-            (*of, (outside, new(old.map(|front| &front.pods), &decision.pods)))
-        };
-        decisions.iter().map(share).collect()
+    /// Takes what a Service needs now, and gives back what it needs no more. Adds to `touched`
+    /// other Services whose fronts change by it.
+    fn plan<'a>(
+        &mut self,
+        store: &'a Store,
+        key: &ObjectKey,
+        touched: &mut BTreeSet<ObjectKey>,
+    ) -> Plan<'a> {
+        let service = store.state().services.get(key).filter(|service| service.skipped.is_none());
+        self.portless.remove(key);
+        let mut before = self.held.remove(key).unwrap_or_default();
+        let mut plan = Plan::default();
+        let mut held = Vec::new();
+        if let Some(service) = service {
+            if service.ports.is_empty() && !service.unsupported.is_empty() {
+                self.portless.insert(key.clone(), service.unsupported.clone());
+            }
+            for (place, port) in service.ports.iter().enumerate() {
+                let id = self.ids.service(&port_key(service, port));
+                let known = before.iter().position(|held| held.id == id);
+                let known = known.map(|at| before.swap_remove(at));
+                let mut port_held = known.unwrap_or_else(|| self.hold_anew(id));
+                let endpoints = self.endpoints(store, service, port, &mut port_held);
+                let wishes = fronts::fronts(service, port, &self.basis.addresses);
+                let claimant = Claimant { service: key, place, id };
+                self.claim(claimant, &mut port_held, wishes, touched);
+                plan.ports.push(PortPlan::new(service, port, endpoints, &port_held));
+                held.push(port_held);
+            }
+        }
+        for mut leaving in before {
+            leaving.renew(&[], (&mut self.ids, &mut self.next_hops));
+            let claimant = Claimant { service: key, place: 0, id: leaving.id };
+            self.claim(claimant, &mut leaving, Wishes::new(), touched);
+            plan.leaving.push(leaving);
+        }
+        if !held.is_empty() {
+            self.held.insert(key.clone(), held);
+        }
+        plan
+    }
+
+    fn hold_anew(&mut self, id: ServiceId) -> HeldPort {
+        self.retired.take_back(id);
+        HeldPort { id, ..HeldPort::default() }
+    }
+
+    /// The endpoints of a port, sorted by address and port, and their numbers.
+    fn endpoints(
+        &mut self,
+        store: &Store,
+        service: &Service,
+        port: &ServicePortSpec,
+        held: &mut HeldPort,
+    ) -> Vec<Endpoint> {
+        let mut endpoints = store.endpoints(service, port);
+        endpoints.retain(|e| service.families.contains(&Family::of(e.address)));
+        held.renew(&endpoints, (&mut self.ids, &mut self.next_hops));
+        endpoints
+    }
+
+    fn claim(
+        &mut self,
+        claimant: Claimant<'_>,
+        held: &mut HeldPort,
+        wishes: Wishes,
+        touched: &mut BTreeSet<ObjectKey>,
+    ) {
+        if held.wishes != wishes || held.place != claimant.place {
+            self.claims.change(claimant, (&held.wishes, &wishes), touched);
+            (held.wishes, held.place) = (wishes, claimant.place);
+        }
+    }
+
+    fn renew_wanted(&mut self, is_same: bool) {
+        let egress: BTreeSet<IfIndex> = self.next_hops.egress().collect();
+        let Basis { config: Some(config), world, addresses, .. } = &self.basis else { return };
+        if is_same && egress == self.basis.egress {
+            return;
+        }
+        self.warnings.clear();
+        let in_use = (&egress, &world.attached);
+        let (slots, warnings) = (&mut self.slots, &mut self.warnings);
+        self.wanted = interfaces::wanted(slots, &world.network, config, in_use, warnings).into();
+        if addresses.is_empty() {
+            self.warnings.push("no node address is allowed by nodePortAddresses".to_owned());
+        }
+        self.basis.egress = egress;
     }
 }
 
-fn family(key: &FrontKey) -> Family {
-    Family::of(key.address.into())
-}
-
-/// What Services of which no port is served would have told in their reports.
-fn portless(cluster: &ClusterState) -> impl Iterator<Item = String> {
-    let services = cluster.services.values().filter(|s| s.skipped.is_none() && s.ports.is_empty());
-    services.flat_map(|service| {
-        service.unsupported.iter().map(|words| format!("Service {}: {words}", service.key))
-    })
+fn port_key(service: &Service, port: &ServicePortSpec) -> PortKey {
+    PortKey {
+        service: service.key.clone(),
+        port_name: Arc::clone(&port.name),
+        protocol: port.protocol,
+    }
 }

@@ -1,26 +1,23 @@
 //! The addresses that clients dial (semantics I1-I4, E8, E11-E13).
 
 use crate::config::{Config, InterfaceConfig, NodePortAddress, networks_allow};
-use crate::model::{ClusterState, Family, Service, ServicePortSpec};
+use crate::model::{Family, Node, Service, ServicePortSpec};
 use crate::netlink::{InterfaceAddress, NetworkState, ROAD_DEVICE, ROAD_PEER};
 use ipnet::IpNet;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use tidegate_dataplane::snapshot::{FrontKey, FrontKind, Networks};
-use tidegate_dataplane::types::ServiceId;
 
-/// What a service port would like to own.
-pub(super) type Claims = Vec<(FrontKey, FrontKind)>;
+/// What a service port would like to own, each front once.
+pub(super) type Wishes = Vec<(FrontKey, FrontKind)>;
 
 /// The node's addresses that `nodePortAddresses` lets serve node ports, sorted.
 pub(crate) fn node_addresses(
-    node_name: &str,
-    cluster: &ClusterState,
+    node: Option<&Node>,
     network: &NetworkState,
     config: &Config,
 ) -> BTreeSet<IpAddr> {
     let own = own_addresses(network, &config.interfaces);
-    let node = cluster.nodes.get(node_name);
     let told: Vec<IpAddr> = node.iter().flat_map(|n| &n.addresses).map(|(_, a)| *a).collect();
     let primary_of = if told.is_empty() { &own } else { &told };
     let entries = &config.node_port_addresses;
@@ -36,22 +33,6 @@ pub(crate) fn node_addresses(
         }
     }
     chosen
-}
-
-/// Who has each front that is claimed: VIPs and external IPs come before node ports (semantics
-/// E9); of two Services the first by name has it (E17).
-pub(super) fn owners(claims: &[(ServiceId, Claims)]) -> BTreeMap<FrontKey, ServiceId> {
-    let is_node_port = |kind: FrontKind| kind == FrontKind::NodePort;
-    let mut owners = BTreeMap::new();
-    for second_round in [false, true] {
-        for (id, claims) in claims {
-            let now = claims.iter().filter(|(_, kind)| is_node_port(*kind) == second_round);
-            for (key, _) in now {
-                owners.entry(*key).or_insert(*id);
-            }
-        }
-    }
-    owners
 }
 
 /// The packet path's form of a list of networks.
@@ -94,7 +75,7 @@ pub(super) fn fronts(
     service: &Service,
     port: &ServicePortSpec,
     node_addresses: &BTreeSet<IpAddr>,
-) -> Claims {
+) -> Wishes {
     let vips = service.load_balancer_addresses.iter();
     let vips = vips.map(|address| (address, port.port, FrontKind::LoadBalancer));
     let external = service.external_addresses.iter();
@@ -103,9 +84,11 @@ pub(super) fn fronts(
     let node = node.filter_map(|address| Some((address, port.node_port?, FrontKind::NodePort)));
     let of_family = |address: &IpAddr| service.families.contains(&Family::of(*address));
     let all = vips.chain(external).chain(node).filter(|(address, ..)| of_family(address));
-    all.map(|(address, port_number, kind)| {
+    let all = all.map(|(address, port_number, kind)| {
         let address = (*address).into();
         (FrontKey { address, port: port_number, protocol: port.protocol }, kind)
-    })
-    .collect()
+    });
+    // An address may be VIP and external IP at a time.
+    let mut seen = BTreeSet::new();
+    all.filter(|(key, _)| seen.insert(*key)).collect()
 }

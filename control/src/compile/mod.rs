@@ -1,13 +1,17 @@
 //! From cluster, network and configuration to the snapshot that workers read (T10-T12). Pure.
 
+mod assemble;
+mod claims;
 mod compiled;
 mod compiler;
 mod fronts;
+mod held;
 mod ids;
 mod interfaces;
 mod next_hops;
 mod port;
 mod report;
+mod reports;
 mod share;
 mod tables;
 
@@ -16,3 +20,4 @@ pub use compiled::{
 };
 pub use compiler::Compiler;
 pub(crate) use fronts::node_addresses;
+pub use reports::Reports;

@@ -1,6 +1,6 @@
 //! One service port: its endpoints, and what a new flow to it meets.
 
-use super::ids::{Ids, PortKey};
+use super::held::{HeldPort, serves};
 use super::next_hops::NextHops;
 use super::tables::Tables;
 use crate::config::{Algorithm, LoadBalancer};
@@ -14,7 +14,7 @@ use tidegate_dataplane::snapshot::maglev::MaglevBackend;
 use tidegate_dataplane::snapshot::{
     Backend, BackendSet, NextHopState, Picker, Selection, ServicePort,
 };
-use tidegate_dataplane::types::{IpAddress, L4Port, ServiceId};
+use tidegate_dataplane::types::{L4Port, ServiceId};
 use tidegate_dataplane::verdict::{DropReason, PassReason, RejectReason};
 
 /// A service port with its endpoints, before anything is decided.
@@ -48,25 +48,10 @@ impl<'a> PortPlan<'a> {
         service: &'a Service,
         port: &'a ServicePortSpec,
         endpoints: Vec<Endpoint>,
-        (ids, next_hops): (&mut Ids, &mut NextHops),
+        held: &HeldPort,
     ) -> Self {
-        let key = PortKey {
-            service: service.key.clone(),
-            port_name: Arc::clone(&port.name),
-            protocol: port.protocol,
-        };
-        let id = ids.service(&key);
-        let mut backend = |endpoint: &Endpoint| {
-            let address = IpAddress::from(endpoint.address);
-            Backend {
-                address,
-                port: endpoint.port,
-                next_hop: next_hops.id(address),
-                slot: ids.backend(id, address, endpoint.port),
-            }
-        };
-        let backends = endpoints.iter().map(&mut backend).collect();
-        Self { id, service, port, endpoints, backends }
+        let backends = held.backends.iter().map(|held| held.backend.clone()).collect();
+        Self { id: held.id, service, port, endpoints, backends }
     }
 
     /// The snapshot's service port.
@@ -81,11 +66,6 @@ impl<'a> PortPlan<'a> {
             serving: Arc::new(serving.map(|e| (e.address.into(), e.port)).collect()),
             affinity_timeout: self.service.affinity_timeout,
         }
-    }
-
-    /// Addresses that flows, old or new, may go to.
-    pub(super) fn serving_addresses(&self) -> impl Iterator<Item = IpAddress> {
-        self.endpoints.iter().filter(|e| serves(e)).map(|e| e.address.into())
     }
 
     /// What new flows meet, family by family.
@@ -207,8 +187,4 @@ fn reachable(set: &[&Endpoint], next_hops: &NextHops) -> BTreeSet<(IpAddr, L4Por
     let is_any = set.iter().any(|e| is_reachable(&e));
     let used = set.iter().filter(|e| !is_any || is_reachable(e));
     used.map(|endpoint| (endpoint.address, endpoint.port)).collect()
-}
-
-fn serves(endpoint: &Endpoint) -> bool {
-    endpoint.condition.is_ready || endpoint.condition.is_serving
 }

@@ -4,6 +4,7 @@ use super::compiled::{BackendReport, BackendState, SelectionKind, ServiceReport}
 use super::next_hops::NextHops;
 use super::port::{Decision, Decisions, PortPlan};
 use crate::model::{Endpoint, Family, TrafficPolicy};
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use tidegate_dataplane::snapshot::{Backend, FrontKey, NextHopState, Selection};
 
@@ -64,8 +65,8 @@ fn backend_report(
     let is_used = decision.used.contains(&(endpoint.address, endpoint.port));
     let obstacle = next_hops.reason(backend.address);
     // One that is used for want of a better still has its obstacle told.
-    let reason =
-        if is_used { obstacle } else { obstacle.or_else(|| Some(unused(decision, endpoint))) };
+    let obstacle = obstacle.map(|obstacle| Cow::Owned(obstacle.to_string()));
+    let unused = || (!is_used).then(|| Cow::Borrowed(unused(decision, endpoint)));
     BackendReport {
         address: backend.address,
         port: backend.port,
@@ -75,7 +76,7 @@ fn backend_report(
         state: state(endpoint),
         is_local: endpoint.is_local,
         is_used: is_used && next_hops.state(backend.address) == NextHopState::Resolved,
-        reason: policy_reason(plan, endpoint).or(reason),
+        reason: policy_reason(plan, endpoint).map(Cow::Borrowed).or(obstacle).or_else(unused),
     }
 }
 
@@ -90,14 +91,14 @@ fn state(endpoint: &Endpoint) -> BackendState {
     }
 }
 
-fn policy_reason(plan: &PortPlan<'_>, endpoint: &Endpoint) -> Option<String> {
+fn policy_reason(plan: &PortPlan<'_>, endpoint: &Endpoint) -> Option<&'static str> {
     let is_elsewhere = plan.service.external_policy == TrafficPolicy::Local && !endpoint.is_local;
-    is_elsewhere.then(|| "on another node, and the policy is Local".to_owned())
+    is_elsewhere.then_some("on another node, and the policy is Local")
 }
 
 /// Why new flows may not get an endpoint that has neither an obstacle nor the policy against it.
-fn unused(decision: &Decision, endpoint: &Endpoint) -> String {
-    let reason = match state(endpoint) {
+fn unused(decision: &Decision, endpoint: &Endpoint) -> &'static str {
+    match state(endpoint) {
         BackendState::Ready if matches!(decision.outside, Selection::Pass(_)) => {
             "another endpoint is an address of this node: left to the kernel"
         }
@@ -107,8 +108,7 @@ fn unused(decision: &Decision, endpoint: &Endpoint) -> String {
             "terminating and no longer serving"
         }
         BackendState::NotReady => "not ready",
-    };
-    reason.to_owned()
+    }
 }
 
 fn warnings(plan: &PortPlan<'_>, decisions: &Decisions) -> Vec<String> {

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use tidegate_dataplane::snapshot::{BackendSet, Front, Picker, Selection, ServicePort, Snapshot};
+use tidegate_dataplane::types::ServiceId;
 
 /// `new`, or `old` where they are equal.
 pub(super) fn value<T: PartialEq>(old: &Arc<T>, new: T) -> Arc<T> {
@@ -17,17 +18,14 @@ pub(super) fn service(last: &Snapshot, new: ServicePort) -> Arc<ServicePort> {
     }
 }
 
-/// A number's names never change.
+/// As long as a snapshot has a number, its names do not change.
 fn is_same_service(old: &ServicePort, new: &ServicePort) -> bool {
     old.serving == new.serving && old.affinity_timeout == new.affinity_timeout
 }
 
-/// The last snapshot's front where `new` is equal to it.
-pub(super) fn front(last: &Snapshot, new: Front) -> Arc<Front> {
-    match last.fronts.get(&new.key) {
-        Some(old) if is_same_front(old, &new) => Arc::clone(old),
-        _ => Arc::new(new),
-    }
+/// Whether the last snapshot has a front that is equal to `new`.
+pub(super) fn has_front(last: &Snapshot, new: &Front) -> bool {
+    last.fronts.get(&new.key).is_some_and(|old| is_same_front(old, new))
 }
 
 fn is_same_front(old: &Front, new: &Front) -> bool {
@@ -83,22 +81,23 @@ const RETIRED_MAX: usize = 1_024;
 pub(super) struct Retired(VecDeque<Arc<ServicePort>>);
 
 impl Retired {
-    /// Adds to `next` what `last` had and it has not.
-    pub(super) fn carry(&mut self, last: &Snapshot, next: &mut Snapshot) {
-        self.0.retain(|service| !next.services.contains_key(&service.id));
-        let mut gone: Vec<_> =
-            last.services.values().filter(|old| !next.services.contains_key(&old.id)).collect();
-        gone.retain(|old| self.0.iter().all(|known| known.id != old.id));
-        gone.sort_by_key(|old| old.id);
-        for old in gone {
-            let emptied = ServicePort { serving: Arc::default(), ..ServicePort::clone(old) };
-            self.0.push_back(Arc::new(emptied));
-        }
-        while self.0.len() > RETIRED_MAX {
-            self.0.pop_front();
-        }
-        for service in &self.0 {
-            next.services.insert(service.id, Arc::clone(service));
-        }
+    /// Empties a service port that was removed. Gives the one that is forgotten for it.
+    pub(super) fn add(
+        &mut self,
+        id: ServiceId,
+        snapshot: &mut Snapshot,
+    ) -> Option<Arc<ServicePort>> {
+        let old = snapshot.services.get(&id)?;
+        let emptied = Arc::new(ServicePort { serving: Arc::default(), ..ServicePort::clone(old) });
+        snapshot.services.insert(id, Arc::clone(&emptied));
+        self.0.push_back(emptied);
+        let oldest = if self.0.len() > RETIRED_MAX { self.0.pop_front() } else { None }?;
+        snapshot.services.remove(&oldest.id);
+        Some(oldest)
+    }
+
+    /// A service port is back.
+    pub(super) fn take_back(&mut self, id: ServiceId) {
+        self.0.retain(|service| service.id != id);
     }
 }

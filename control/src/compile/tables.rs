@@ -2,24 +2,23 @@
 
 use crate::config::TableSize;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use tidegate_dataplane::snapshot::maglev::{MaglevBackend, MaglevError, MaglevTable, table_size};
 
 type Key = (u32, u64, Vec<MaglevBackend>);
 
-/// The tables of the last compilation and of this one.
+/// Tables that were forgotten by every snapshot are swept out at this many at the earliest.
+const SWEEP_AT_MIN: usize = 64;
+
+/// The tables that any front uses.
 #[derive(Debug, Default)]
 pub(super) struct Tables {
-    last: BTreeMap<Key, Arc<MaglevTable>>,
-    now: BTreeMap<Key, Arc<MaglevTable>>,
+    tables: BTreeMap<Key, Weak<MaglevTable>>,
+    /// So many are to be there at the next sweep: twice as many as after the last.
+    sweep_at: usize,
 }
 
 impl Tables {
-    /// To be called at the start of a compilation: what the last one did not use is dropped.
-    pub(super) fn begin(&mut self) {
-        self.last = std::mem::take(&mut self.now);
-    }
-
     /// The table for `backends`, which are sorted. A fixed size that is too small for them gives
     /// way to the automatic one.
     ///
@@ -36,14 +35,45 @@ impl Tables {
             TableSize::Entries(_) | TableSize::Auto => table_size(backends.len()),
         };
         let key = (entries, seed, backends);
-        if let Some(table) = self.now.get(&key) {
-            return Ok(Arc::clone(table));
+        if let Some(table) = self.tables.get(&key).and_then(Weak::upgrade) {
+            return Ok(table);
         }
-        let table = match self.last.remove(&key) {
-            Some(table) => table,
-            None => Arc::new(MaglevTable::try_new(&key.2, entries, seed)?),
-        };
-        self.now.insert(key, Arc::clone(&table));
+        let table = Arc::new(MaglevTable::try_new(&key.2, entries, seed)?);
+        self.sweep();
+        self.tables.insert(key, Arc::downgrade(&table));
         Ok(table)
+    }
+
+    fn sweep(&mut self) {
+        if self.tables.len() >= self.sweep_at.max(SWEEP_AT_MIN) {
+            self.tables.retain(|_, table| table.strong_count() > 0);
+            self.sweep_at = self.tables.len() * 2;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tidegate_dataplane::types::{IpAddress, L4Port, Protocol};
+
+    #[test]
+    fn tables_that_nobody_has_are_swept_out() {
+        let mut tables = Tables::default();
+        let mut table = |n: u8| {
+            let backend = MaglevBackend {
+                address: IpAddress::v4([10, 0, 0, n]),
+                port: L4Port::new(80),
+                protocol: Protocol::Tcp,
+                weight: 1,
+            };
+            tables.table(vec![backend], TableSize::Auto, 0).unwrap()
+        };
+        let kept = table(0);
+        for _ in 0..3 {
+            (1..=200).for_each(|n| drop(table(n)));
+        }
+        assert!(Arc::ptr_eq(&kept, &table(0)));
+        assert!(tables.tables.len() <= 2 * SWEEP_AT_MIN, "{}", tables.tables.len());
     }
 }

@@ -1,7 +1,7 @@
 //! The control thread's loop: what changed, what follows from it, who asks.
 
 use crate::admin::query::Query;
-use crate::compile::{Compiled, Compiler, ServiceReport};
+use crate::compile::{Compiled, Compiler, Reports};
 use crate::config::Config;
 use crate::daemon::attachments::Attachments;
 use crate::daemon::latency::LatencyTotals;
@@ -10,9 +10,10 @@ use crate::daemon::signals::{self, Signals};
 use crate::daemon::tally::Tally;
 use crate::daemon::{attachments::Hooks, report};
 use crate::fault::chain;
-use crate::model::ClusterState;
+use crate::model::{ClusterState, Store};
 use crate::netlink::{Mirror, NetworkState};
 use crate::source::{FileSource, SourceEvent};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -22,8 +23,9 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 
-/// How long changes gather before they are compiled. A folder of manifests or a new veth comes as
-/// several; longer delays each change by as much.
+/// How long changes gather after a compilation before the next: the first after a quiet time is
+/// compiled at once (semantics J1). A folder of manifests or a new veth comes as several; longer
+/// delays those that follow by as much.
 const COALESCE: Duration = Duration::from_millis(5);
 
 /// Heartbeats, old snapshots and retries are looked after this often.
@@ -62,6 +64,7 @@ pub struct Control {
     pub(crate) compiled: CompiledStatus,
     pub(crate) started: (Instant, SystemTime),
     pub(crate) stale_workers: Vec<WorkerId>,
+    store: Store,
     compiler: Compiler,
     probing: Option<JoinHandle<()>>,
 }
@@ -69,7 +72,8 @@ pub struct Control {
 /// How the source is.
 #[derive(Debug, Default)]
 pub(crate) struct SourceStatus {
-    pub(crate) cluster: Option<Arc<ClusterState>>,
+    /// Whether it told anything yet.
+    pub(crate) is_read: bool,
     pub(crate) changed: Option<Instant>,
     pub(crate) error: Option<String>,
 }
@@ -77,9 +81,8 @@ pub(crate) struct SourceStatus {
 /// What the last compilation told.
 #[derive(Debug, Default)]
 pub(crate) struct CompiledStatus {
-    pub(crate) report: Vec<ServiceReport>,
     pub(crate) warnings: Vec<String>,
-    pub(crate) probes: Vec<(IfIndex, IpAddr)>,
+    pub(crate) probes: Arc<[(IfIndex, IpAddr)]>,
     /// Why the last snapshot was not published.
     pub(crate) publish_error: Option<String>,
     /// Whether one was.
@@ -100,7 +103,8 @@ impl Control {
     pub fn new(config: Config, node: String, engine: Engine, mirror: Mirror) -> Self {
         let sampled_every = config.latency.sample.0.map_or(0, Into::into);
         Self {
-            compiler: Compiler::new(&node),
+            store: Store::new(&node),
+            compiler: Compiler::default(),
             latency: LatencyTotals::new(sampled_every),
             config,
             node,
@@ -149,6 +153,7 @@ impl Control {
         sample.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // What changed before this line is compiled once more: nothing is missed.
         let mut due = Some(tokio::time::Instant::now());
+        let mut quiet_from = tokio::time::Instant::now();
         tokio::pin!(stop);
         loop {
             let at = due.unwrap_or_else(tokio::time::Instant::now);
@@ -163,32 +168,25 @@ impl Control {
                 () = sleep_until(at), if due.is_some() => {
                     due = None;
                     self.apply();
+                    quiet_from = tokio::time::Instant::now() + COALESCE;
                 }
             }
             if is_dirty && due.is_none() {
-                due = Some(tokio::time::Instant::now() + COALESCE);
+                due = Some(quiet_from);
             }
         }
     }
 
     /// Takes what the source tells. Whether there is something to compile.
     fn take(&mut self, event: SourceEvent) -> bool {
-        if !matches!(event, SourceEvent::Refused(_)) {
-            self.signals.heard();
-        }
         match event {
             SourceEvent::State(cluster) => {
-                self.source.cluster = Some(cluster);
-                self.source.changed = Some(Instant::now());
-                self.source.error = None;
-                true
+                self.store.replace(&cluster);
+                self.heard()
             }
             SourceEvent::Changed(changes) => {
-                let cluster = Arc::make_mut(self.source.cluster.get_or_insert_default());
-                changes.into_iter().for_each(|change| cluster.apply(change));
-                self.source.changed = Some(Instant::now());
-                self.source.error = None;
-                true
+                changes.into_iter().for_each(|change| self.store.apply(change));
+                self.heard()
             }
             SourceEvent::Refused(error) => {
                 let error = chain(&error);
@@ -197,6 +195,25 @@ impl Control {
                 false
             }
         }
+    }
+
+    /// The source is well. Whether there is something to compile: not where nothing that we read
+    /// differs (semantics J5).
+    fn heard(&mut self) -> bool {
+        let is_first = !self.source.is_read;
+        self.source.is_read = true;
+        self.source.changed = Some(Instant::now());
+        self.source.error = None;
+        let is_dirty = is_first || self.store.is_dirty();
+        if is_dirty {
+            self.signals.heard();
+        }
+        is_dirty
+    }
+
+    /// What the source told last.
+    pub(crate) fn cluster(&self) -> &ClusterState {
+        self.store.state()
     }
 
     fn tick(&mut self) -> bool {
@@ -224,15 +241,34 @@ impl Control {
         let values = report::series(self);
         self.meter.sample(Instant::now(), values);
         self.probe();
+        self.reap();
         report::tell_systemd(self);
+    }
+
+    /// What became of each service port.
+    pub(crate) fn reports(&self) -> &Reports {
+        self.compiler.reports()
+    }
+
+    /// Frees what no flow needs any more. A snapshot that could not be published may still be
+    /// needed, and what it names.
+    fn reap(&mut self) {
+        if self.compiled.is_published && self.compiled.publish_error.is_none() {
+            let workers = self.engine.counters();
+            let has_flows =
+                |slot| workers.iter().any(|worker| worker.backend(slot).flows.get() > 0);
+            self.compiler.reap(has_flows);
+        }
     }
 
     /// Compiles, attaches, publishes, detaches: until nothing changes any more.
     fn apply(&mut self) {
-        let Some(cluster) = self.source.cluster.clone() else { return };
+        if !self.source.is_read {
+            return;
+        }
         let network = self.mirror.state();
         for _ in 0..ROUNDS_MAX {
-            let compiled = self.compile(&cluster, &network);
+            let compiled = self.compile(&network);
             let now = Instant::now();
             let attached = self.attachments.attach(&mut self.engine, &compiled.wanted, now);
             let leaving = self.attachments.take_unwanted(&compiled.wanted);
@@ -242,7 +278,7 @@ impl Control {
             }
             // Load-bearing: no snapshot may send packets to an interface that is gone.
             if !leaving.is_empty() {
-                let without = self.compile(&cluster, &network);
+                let without = self.compile(&network);
                 self.publish(without);
             }
             for live in leaving {
@@ -250,14 +286,14 @@ impl Control {
                 Hooks::detach(&mut self.engine, live.request.slot);
             }
         }
-        let compiled = self.compile(&cluster, &network);
+        let compiled = self.compile(&network);
         self.publish(compiled);
     }
 
-    fn compile(&mut self, cluster: &ClusterState, network: &NetworkState) -> Compiled {
+    fn compile(&mut self, network: &NetworkState) -> Compiled {
         let begin = Instant::now();
         let attached = self.attachments.attached();
-        let compiled = self.compiler.compile(cluster, network, &attached, &self.config);
+        let compiled = self.compiler.compile(&mut self.store, network, &attached, &self.config);
         tracing::debug!(took = ?begin.elapsed(), "compiled");
         compiled
     }
@@ -265,8 +301,9 @@ impl Control {
     fn publish(&mut self, compiled: Compiled) {
         let begin = Instant::now();
         let fronts = compiled.snapshot.fronts.len();
-        self.tally.learn(&compiled.report);
-        match self.engine.publish_all(compiled.snapshot) {
+        let reports = self.compiler.reports();
+        self.tally.learn(compiled.changed_services.iter().flat_map(|key| reports.of_service(key)));
+        match self.engine.publish(compiled.snapshot, compiled.changed_fronts) {
             Ok(version) => {
                 tracing::debug!(version = version.0, fronts, took = ?begin.elapsed(), "published");
                 self.signals.published();
@@ -280,7 +317,6 @@ impl Control {
                 self.compiled.publish_error = Some(error);
             }
         }
-        self.compiled.report = compiled.report;
         self.compiled.probes = compiled.probes;
         log_new(&self.compiled.warnings, &compiled.warnings);
         self.compiled.warnings = compiled.warnings;
@@ -294,10 +330,10 @@ impl Control {
         if is_busy || self.compiled.probes.is_empty() {
             return;
         }
-        let (mirror, probes) = (Arc::clone(&self.mirror), self.compiled.probes.clone());
+        let (mirror, probes) = (Arc::clone(&self.mirror), Arc::clone(&self.compiled.probes));
         self.probing = Some(tokio::spawn(async move {
-            for (interface, address) in probes {
-                if let Err(error) = mirror.probe_neighbour(interface, address).await {
+            for (interface, address) in probes.iter() {
+                if let Err(error) = mirror.probe_neighbour(*interface, *address).await {
                     tracing::debug!(%error, "cannot probe");
                 }
             }
@@ -306,6 +342,7 @@ impl Control {
 }
 
 fn log_new(before: &[String], now: &[String]) {
+    let before: BTreeSet<&String> = before.iter().collect();
     for warning in now.iter().filter(|warning| !before.contains(warning)) {
         tracing::warn!("{warning}");
     }

@@ -105,10 +105,13 @@ pub(crate) fn tick(control: &mut Control, now: Instant) {
 /// Reads the Services' health checks and the node's state anew.
 fn refresh(control: &mut Control) {
     control.signals.wanted = node_purposes(&control.config);
-    let Some(cluster) = control.source.cluster.clone() else { return };
+    if !control.source.is_read {
+        return;
+    }
+    let cluster = control.cluster();
     let is_node_required = control.config.source.kind == SourceKind::Kubernetes;
-    let is_eligible = is_eligible(&cluster, &control.node, is_node_required);
-    let services = Arc::new(service_checks(&cluster, &control.compiled.report));
+    let is_eligible = is_eligible(cluster, &control.node, is_node_required);
+    let services = Arc::new(service_checks(cluster, control.reports()));
     let addresses = check_binds(control);
     service_purposes(&services, &addresses, &mut control.signals.wanted);
     control.signals.view.send_modify(|view| {
@@ -119,8 +122,8 @@ fn refresh(control: &mut Control) {
 
 /// Where the Services' health checks are answered (semantics H2).
 fn check_binds(control: &Control) -> Vec<IpAddr> {
-    let Some(cluster) = &control.source.cluster else { return Vec::new() };
     let network = control.mirror.state();
-    let serving = node_addresses(&control.node, cluster, &network, &control.config);
+    let own = control.cluster().nodes.get(&*control.node).map(|node| &**node);
+    let serving = node_addresses(own, &network, &control.config);
     check_addresses(serving, control.config.node_port_addresses.contains(&NodePortAddress::All))
 }

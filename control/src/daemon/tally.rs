@@ -2,7 +2,7 @@
 //! flows, and a service's totals must not shrink.
 
 use crate::compile::ServiceReport;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tidegate_dataplane::stats::{Counter, WorkerCounters};
 use tidegate_dataplane::types::{BackendSlot, IpAddress, L4Port, ServiceId};
@@ -22,7 +22,7 @@ pub struct Place {
 #[derive(Debug, Default)]
 pub struct Tally {
     places: BTreeMap<BackendSlot, Place>,
-    by_service: BTreeMap<ServiceId, Vec<BackendSlot>>,
+    by_service: BTreeSet<(ServiceId, BackendSlot)>,
 }
 
 /// What was counted for a pair or a service port; all workers added.
@@ -50,24 +50,27 @@ impl TrafficTotals {
 }
 
 impl Tally {
-    /// Learns the places of a compilation. A slot that got another user counts for that one.
-    pub fn learn(&mut self, report: &[ServiceReport]) {
-        for service in report {
+    /// Learns the places of service ports that were compiled. A slot that got another user counts
+    /// for that one.
+    pub fn learn<'a>(&mut self, reports: impl IntoIterator<Item = &'a ServiceReport>) {
+        for service in reports {
             for backend in &service.backends {
                 let (address, port) = (backend.address, backend.port);
-                self.places.insert(backend.slot, Place { service: service.id, address, port });
+                let place = Place { service: service.id, address, port };
+                let before = self.places.insert(backend.slot, place);
+                if let Some(before) = before.filter(|before| before.service != service.id) {
+                    self.by_service.remove(&(before.service, backend.slot));
+                }
+                self.by_service.insert((service.id, backend.slot));
             }
-        }
-        self.by_service.clear();
-        for (slot, place) in &self.places {
-            self.by_service.entry(place.service).or_default().push(*slot);
         }
     }
 
     /// The pairs of a service port, those of backends that left included.
     pub fn backends(&self, service: ServiceId) -> impl Iterator<Item = (BackendSlot, Place)> {
-        let slots = self.by_service.get(&service).into_iter().flatten();
-        slots.filter_map(|slot| Some((*slot, *self.places.get(slot)?)))
+        let ends = (service, BackendSlot(0))..=(service, BackendSlot(u32::MAX));
+        let slots = self.by_service.range(ends);
+        slots.filter_map(|(_, slot)| Some((*slot, *self.places.get(slot)?)))
     }
 
     /// What was counted for a service port.
@@ -169,9 +172,9 @@ mod tests {
     #[test]
     fn a_backend_that_left_still_counts_for_its_service() {
         let mut tally = Tally::default();
-        tally.learn(&[service(1, vec![backend(1, 1), backend(2, 2)])]);
+        tally.learn([&service(1, vec![backend(1, 1), backend(2, 2)])]);
         assert_eq!(tally.service(ServiceId(1), &workers()).packets, 224);
-        tally.learn(&[service(1, vec![backend(1, 1)])]);
+        tally.learn([&service(1, vec![backend(1, 1)])]);
         assert_eq!(tally.service(ServiceId(1), &workers()).packets, 224);
         let left = tally.backends(ServiceId(1)).last().unwrap();
         assert_eq!((left.0, left.1.address), (BackendSlot(2), IpAddress::v4([10, 0, 0, 2])));
@@ -180,8 +183,8 @@ mod tests {
     #[test]
     fn a_slot_counts_for_its_last_user_alone() {
         let mut tally = Tally::default();
-        tally.learn(&[service(1, vec![backend(1, 1)])]);
-        tally.learn(&[service(2, vec![backend(1, 9)])]);
+        tally.learn([&service(1, vec![backend(1, 1)])]);
+        tally.learn([&service(2, vec![backend(1, 9)])]);
         assert_eq!(tally.service(ServiceId(1), &workers()).packets, 0);
         assert_eq!(tally.service(ServiceId(2), &workers()).packets, 112);
     }

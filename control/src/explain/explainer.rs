@@ -4,7 +4,7 @@ use super::answer::{Answer, Explanation, Outcome};
 use super::path;
 use super::question::Question;
 use super::trial::Trial;
-use crate::compile::ServiceReport;
+use crate::compile::Reports;
 use crate::netlink::NetworkState;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use tidegate_dataplane::verdict::{PassReason, Verdict};
 #[derive(Debug)]
 pub struct Explainer<'s> {
     pub(super) snapshot: &'s Snapshot,
-    pub(super) services: &'s [ServiceReport],
+    pub(super) services: &'s Reports,
     pub(super) source_ports: PortRange,
     /// Whether next hops are the kernel's, and not made up.
     pub(super) is_live: bool,
@@ -30,7 +30,7 @@ impl<'s> Explainer<'s> {
     /// An explainer of `snapshot`, which was compiled with `services` as its report. `network` has
     /// this node's addresses; `source_ports` are those for masquerading.
     pub fn new(
-        (snapshot, services): (&'s Snapshot, &'s [ServiceReport]),
+        (snapshot, services): (&'s Snapshot, &'s Reports),
         network: &'s NetworkState,
         source_ports: PortRange,
         is_live: bool,

@@ -3,7 +3,7 @@
 use super::explainer::Explainer;
 use crate::compile::{Attached, Compiled, Compiler};
 use crate::config::{Config, InterfaceConfig};
-use crate::model::{ClusterState, Family};
+use crate::model::{ClusterState, Family, Store};
 use crate::netlink::{
     InterfaceAddress, Link, Neighbour, NeighbourState, NetworkState, Route, RouteKind,
 };
@@ -46,6 +46,7 @@ pub struct OfflineState {
 /// A compiled state that questions can be asked of.
 #[derive(Debug)]
 pub struct Offline {
+    compiler: Compiler,
     compiled: Compiled,
     network: NetworkState,
     config: Config,
@@ -64,8 +65,10 @@ impl Offline {
         config.interfaces = vec![InterfaceConfig::named(INTERFACE.1)];
         let network = network(&own);
         let attached: Attached = [(InterfaceSlot(1), INTERFACE.0)].into();
-        let compiled = Compiler::new(&node).compile(&cluster, &network, &attached, &config);
-        Self { compiled, network, config }
+        let (mut store, mut compiler) = (Store::new(&node), Compiler::default());
+        store.replace(&cluster);
+        let compiled = compiler.compile(&mut store, &network, &attached, &config);
+        Self { compiler, compiled, network, config }
     }
 
     /// What the operator should know beside the answers.
@@ -75,7 +78,7 @@ impl Offline {
 
     /// Answers questions.
     pub fn explainer(&self) -> Explainer<'_> {
-        let compiled = (&self.compiled.snapshot, self.compiled.report.as_slice());
+        let compiled = (&self.compiled.snapshot, self.compiler.reports());
         let source_ports = self.config.load_balancer.source_port_range.0;
         Explainer::new(compiled, &self.network, source_ports, false)
     }

@@ -22,9 +22,7 @@ pub(super) fn explanation(
     trial: &Trial<'_>,
     answer: Answer,
 ) -> Explanation {
-    let report = trial
-        .front
-        .and_then(|front| explainer.services.iter().find(|report| report.id == front.service.id));
+    let report = trial.front.and_then(|front| explainer.services.of(front.service.id));
     let chosen = answer.backend.as_deref();
     let pod = chosen.and_then(|backend| pod_of(report?, backend));
     let others = report.map(|report| others(report, trial, &answer)).unwrap_or_default();
@@ -206,10 +204,11 @@ fn others(report: &ServiceReport, trial: &Trial<'_>, answer: &Answer) -> Vec<Oth
         if answer.candidates.iter().any(|candidate| candidate == place) {
             return format!("{}; owns other entries of the table", backend.state.name());
         }
-        backend.reason.clone().unwrap_or_else(|| match trial.refusal() {
-            Some((reason, ..)) => format!("{}; {reason}", backend.state.name()),
-            None => format!("{}, but not in the set of this flow", backend.state.name()),
-        })
+        match (&backend.reason, trial.refusal()) {
+            (Some(reason), _) => reason.to_string(),
+            (None, Some((reason, ..))) => format!("{}; {reason}", backend.state.name()),
+            (None, None) => format!("{}, but not in the set of this flow", backend.state.name()),
+        }
     };
     let other = |backend: &BackendReport| {
         let place = place(backend);

@@ -1,7 +1,7 @@
 //! What the answers depend on.
 
 use super::freshness::Freshness;
-use crate::compile::{BackendState, ServiceReport};
+use crate::compile::{BackendState, Reports, ServiceReport};
 use crate::model::{ClusterState, ObjectKey};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -41,23 +41,19 @@ pub fn is_eligible(cluster: &ClusterState, name: &str, is_node_required: bool) -
 }
 
 /// The health checks that the Services ask for, with what the compiler found of their endpoints.
-pub fn service_checks(cluster: &ClusterState, reports: &[ServiceReport]) -> ServiceChecks {
+pub fn service_checks(cluster: &ClusterState, reports: &Reports) -> ServiceChecks {
     let asking = cluster.services.values().filter(|service| service.skipped.is_none());
     let asking = asking.filter_map(|service| Some((service, service.health_check_port?)));
     asking
         .map(|(service, port)| {
-            let local_ready = local_ready(&service.key, reports);
+            let local_ready = local_ready(reports.of_service(&service.key));
             (service.key.clone(), ServiceCheck { port, local_ready })
         })
         .collect()
 }
 
-/// `reports` is sorted by namespace and name.
-fn local_ready(key: &ObjectKey, reports: &[ServiceReport]) -> usize {
-    let first = reports.partition_point(|r| (&r.namespace, &r.name) < (&key.namespace, &key.name));
-    let own = reports.iter().skip(first);
-    let own = own.take_while(|r| (&r.namespace, &r.name) == (&key.namespace, &key.name));
-    let backends = own.flat_map(|report| &report.backends);
+fn local_ready(reports: &[ServiceReport]) -> usize {
+    let backends = reports.iter().flat_map(|report| &report.backends);
     let local = backends.filter(|b| b.is_local && b.state == BackendState::Ready);
     local.map(|backend| backend.address).collect::<BTreeSet<_>>().len()
 }

@@ -3,24 +3,26 @@
 mod categorize;
 mod change;
 mod endpoint;
-mod endpoint_index;
+mod endpoints;
 mod error;
 mod node;
 mod node_ports;
 mod pod;
+mod selectors;
 mod service;
 mod slice;
 mod state;
+mod store;
 mod words;
 
 pub use categorize::{Categories, categorize};
 pub use change::{Change, ObjectName};
 pub use endpoint::{Condition, Endpoint, Hint, Hints};
-pub use endpoint_index::EndpointIndex;
 pub use error::ObjectError;
 pub use node::{Leaving, Node, NodeAddressKind};
 pub use pod::{ContainerPort, Pod};
 pub use service::{Service, ServicePortSpec, TargetPort, TrafficPolicy};
 pub use slice::{EndpointSlice, SliceEndpoint, SlicePort};
 pub use state::{ClusterState, NodePortClash, Object};
+pub use store::{Dirty, Store};
 pub use words::{Family, ObjectKey};

@@ -1,12 +1,12 @@
 //! A compilation as text.
 
+use crate::rig::Compilation;
 use std::fmt::Write as _;
 use std::net::IpAddr;
-use tidegate_control::compile::Compiled;
 use tidegate_dataplane::snapshot::{BackendSet, Front, NextHopState, Selection, Snapshot};
 
 /// Fronts with what a new flow meets, one line each, sorted.
-pub(crate) fn fronts(compiled: &Compiled) -> String {
+pub(crate) fn fronts(compiled: &Compilation) -> String {
     let mut fronts: Vec<_> = compiled.snapshot.fronts.values().collect();
     fronts.sort_by_key(|front| front.key);
     let mut text = String::new();
@@ -21,7 +21,7 @@ pub(crate) fn fronts(compiled: &Compiled) -> String {
 }
 
 /// What a new flow from `source` to `front` (`address:port/protocol`) meets.
-pub(crate) fn met(compiled: &Compiled, source: &str, front: &str) -> String {
+pub(crate) fn met(compiled: &Compilation, source: &str, front: &str) -> String {
     let source: IpAddr = source.parse().unwrap();
     let snapshot = &compiled.snapshot;
     match snapshot.fronts.values().find(|f| place(f) == front) {
@@ -31,7 +31,7 @@ pub(crate) fn met(compiled: &Compiled, source: &str, front: &str) -> String {
 }
 
 /// The fronts' places, sorted.
-pub(crate) fn places(compiled: &Compiled) -> String {
+pub(crate) fn places(compiled: &Compilation) -> String {
     let mut fronts: Vec<_> = compiled.snapshot.fronts.values().collect();
     fronts.sort_by_key(|front| front.key);
     fronts.into_iter().map(|front| place(front)).collect::<Vec<_>>().join(" ")
@@ -42,7 +42,7 @@ fn place(front: &Front) -> String {
 }
 
 /// Backends with an obstacle, and which.
-pub(crate) fn reasons(compiled: &Compiled) -> String {
+pub(crate) fn reasons(compiled: &Compilation) -> String {
     let mut text = String::new();
     for service in &compiled.report {
         for backend in &service.backends {

@@ -2,15 +2,16 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
 mod dump;
+mod incremental;
 mod rig;
 mod rows;
 mod rows_health;
 mod rows_sources;
+mod world;
 
-use rig::{ETH1, Rig, VETH_A, mac, slice, textbook, web};
+use rig::{Compilation, ETH1, Rig, VETH_A, mac, slice, textbook, web};
 use std::path::Path;
 use std::sync::Arc;
-use tidegate_control::compile::Compiled;
 use tidegate_control::config::{Algorithm, Config};
 use tidegate_control::netlink::NeighbourState;
 use tidegate_dataplane::snapshot::{NextHopState, Picker, Selection};
@@ -188,7 +189,7 @@ fn a_backend_takes_new_flows_once_it_is_resolved_and_stays_when_it_goes_stale() 
     let compiled = rig.compile(&text);
     let fronts = dump::fronts(&compiled);
     assert!(fronts.ends_with("snat 10.244.1.7:8080\n"), "{fronts}");
-    assert_eq!(compiled.probes, [(VETH_A, "10.244.0.5".parse().unwrap())]);
+    assert_eq!(*compiled.probes, [(VETH_A, "10.244.0.5".parse().unwrap())]);
     assert_eq!(
         dump::reasons(&compiled),
         "web: 10.244.0.5:8080 neighbour 10.244.0.5 unresolved on veth-a\n"
@@ -236,7 +237,7 @@ fn a_resolved_next_hop_holds_link_addresses_source_and_mtu() {
 
 #[test]
 fn exact_interfaces_are_always_wanted_and_veths_with_a_backend_behind_them() {
-    let names = |compiled: &Compiled| {
+    let names = |compiled: &Compilation| {
         let names =
             compiled.wanted.iter().map(|w| format!("{}={}", w.request.slot.0, w.request.name));
         names.collect::<Vec<_>>().join(" ")

@@ -4,11 +4,12 @@ use crate::dump;
 use ipnet::IpNet;
 use std::fmt::Write as _;
 use std::net::IpAddr;
+use std::ops::Deref;
 use std::path::Path;
 use std::sync::Arc;
-use tidegate_control::compile::{Attached, Compiled, Compiler};
+use tidegate_control::compile::{Attached, Compiled, Compiler, Reports, ServiceReport};
 use tidegate_control::config::{Config, InterfaceConfig, Role};
-use tidegate_control::model::ClusterState;
+use tidegate_control::model::{ClusterState, Store};
 use tidegate_control::netlink::{
     InterfaceAddress, Link, Neighbour, NeighbourState, NetworkState, Route, RouteKind,
 };
@@ -18,10 +19,25 @@ use tidegate_dataplane::types::{IfIndex, InterfaceSlot, MacAddress};
 /// A gateway `gw`: clients behind eth0 (10.0.0.1/24), nodes behind eth1 (192.168.1.1/24) that
 /// route 10.244.1.0/24, and two own pods behind veth-a and veth-b.
 pub(crate) struct Rig {
+    store: Store,
     compiler: Compiler,
     pub(crate) network: NetworkState,
     pub(crate) attached: Attached,
     pub(crate) config: Config,
+}
+
+/// What a compilation gave, and the reports after it.
+pub(crate) struct Compilation {
+    pub(crate) compiled: Compiled,
+    pub(crate) report: Vec<ServiceReport>,
+}
+
+impl Deref for Compilation {
+    type Target = Compiled;
+
+    fn deref(&self) -> &Compiled {
+        &self.compiled
+    }
 }
 
 pub(crate) const ETH0: IfIndex = IfIndex(2);
@@ -32,7 +48,8 @@ pub(crate) const VETH_B: IfIndex = IfIndex(5);
 impl Rig {
     pub(crate) fn new() -> Self {
         let mut rig = Self {
-            compiler: Compiler::new("gw"),
+            store: Store::new("gw"),
+            compiler: Compiler::default(),
             network: NetworkState::default(),
             attached: Attached::new(),
             config: Config::default(),
@@ -131,8 +148,15 @@ impl Rig {
         Arc::make_mut(&mut self.network.neighbours).remove(&key);
     }
 
-    pub(crate) fn compile(&mut self, manifest: &str) -> Compiled {
-        self.compiler.compile(&state(manifest), &self.network, &self.attached, &self.config)
+    pub(crate) fn compile(&mut self, manifest: &str) -> Compilation {
+        self.store.replace(&state(manifest));
+        let Self { store, compiler, network, attached, config } = self;
+        let compiled = compiler.compile(store, network, attached, config);
+        Compilation { compiled, report: self.compiler.reports().iter().cloned().collect() }
+    }
+
+    pub(crate) fn reports(&self) -> &Reports {
+        self.compiler.reports()
     }
 
     pub(crate) fn dump(&mut self, manifest: &str) -> String {

@@ -1,14 +1,13 @@
 //! Row by row of `docs/semantics.md`: which Services and endpoints count, and where (A-E).
 
 use crate::dump;
-use crate::rig::{Rig, node, slice, vip, web};
-use tidegate_control::compile::Compiled;
+use crate::rig::{Compilation, Rig, node, slice, vip, web};
 use tidegate_dataplane::types::L4Port;
 
 const FRONT: &str = "10.0.0.1:30080/TCP";
 const LOCAL: &str = ", externalTrafficPolicy: Local";
 
-fn compile(text: &str) -> Compiled {
+fn compile(text: &str) -> Compilation {
     Rig::attached().compile(text)
 }
 

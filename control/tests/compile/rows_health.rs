@@ -36,8 +36,9 @@ fn slice(endpoints: &[&str]) -> String {
 
 /// The checks of a manifest as `port count`.
 fn checks(manifest: &str) -> Vec<String> {
-    let compiled = Rig::attached().compile(manifest);
-    let checks = service_checks(&state(manifest), &compiled.report);
+    let mut rig = Rig::attached();
+    rig.compile(manifest);
+    let checks = service_checks(&state(manifest), rig.reports());
     checks.values().map(|check| format!("{} {}", check.port, check.local_ready)).collect()
 }
 

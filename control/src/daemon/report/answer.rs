@@ -41,7 +41,7 @@ pub(crate) fn answer(control: &mut Control, query: Query) {
 fn explain(control: &Control, question: &Question) -> Explanation {
     let (snapshot, network) = (control.engine.snapshot(), control.mirror.state());
     let source_ports = control.config.load_balancer.source_port_range.0;
-    let compiled = (&*snapshot, control.compiled.report.as_slice());
+    let compiled = (&*snapshot, control.reports());
     Explainer::new(compiled, &network, source_ports, true).explain(question)
 }
 

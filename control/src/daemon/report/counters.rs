@@ -47,7 +47,7 @@ fn frames_total(engine: &Engine) -> u64 {
 pub(crate) fn series(control: &Control) -> Vec<(Series, u64)> {
     let workers = control.engine.counters();
     let mut values = Vec::new();
-    for service in &control.compiled.report {
+    for service in control.reports().iter() {
         let totals = control.tally.service(service.id, workers);
         values.push((Series::ServicePackets(service.id), totals.packets));
         values.push((Series::ServiceBytes(service.id), totals.bytes));

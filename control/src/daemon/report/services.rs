@@ -19,7 +19,7 @@ const FLOWS_PATIENCE: Duration = Duration::from_millis(500);
 /// All service ports.
 pub(crate) fn services(control: &Control) -> Vec<ServiceReport> {
     let snapshot = control.engine.snapshot();
-    control.compiled.report.iter().map(|service| report(control, &snapshot, service)).collect()
+    control.reports().iter().map(|service| report(control, &snapshot, service)).collect()
 }
 
 fn report(
@@ -76,7 +76,7 @@ fn problems(service: &compile::ServiceReport) -> Vec<String> {
 
 /// All backends; those that left the cluster too while they have flows.
 pub(crate) fn backends(control: &Control) -> Vec<BackendReport> {
-    control.compiled.report.iter().flat_map(|service| of_service(control, service)).collect()
+    control.reports().iter().flat_map(|service| of_service(control, service)).collect()
 }
 
 fn of_service(control: &Control, service: &compile::ServiceReport) -> Vec<BackendReport> {
@@ -97,7 +97,7 @@ fn of_service(control: &Control, service: &compile::ServiceReport) -> Vec<Backen
     };
     let known = service.backends.iter().map(|backend| BackendReport {
         state: state(backend),
-        reason: backend.reason.clone(),
+        reason: backend.reason.as_ref().map(ToString::to_string),
         ..row(endpoint((backend.address, backend.port)), backend_totals(backend.slot, workers))
     });
     let is_known = |slot: BackendSlot| service.backends.iter().any(|b| b.slot == slot);

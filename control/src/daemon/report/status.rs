@@ -39,8 +39,8 @@ fn source(control: &Control) -> SourceReport {
         location: location.map(|path| path.display().to_string()).unwrap_or_default(),
         age_seconds: control.source.changed.map(|changed| changed.elapsed().as_secs()),
         error: control.source.error.clone(),
-        service_ports: control.compiled.report.len(),
-        fronts: control.compiled.report.iter().map(|service| service.fronts.len()).sum(),
+        service_ports: control.reports().len(),
+        fronts: control.reports().iter().map(|service| service.fronts.len()).sum(),
     }
 }
 
@@ -59,7 +59,7 @@ fn checks(control: &Control, interfaces: &[InterfaceReport]) -> Vec<Check> {
     let stale: Vec<_> = control.stale_workers.iter().map(|worker| worker.0.to_string()).collect();
     let published = control.compiled.publish_error.clone();
     vec![
-        check("source", control.source.cluster.is_some(), "read", control.source.error.as_ref()),
+        check("source", control.source.is_read, "read", control.source.error.as_ref()),
         check(
             "snapshot",
             control.compiled.is_published && published.is_none(),
@@ -104,7 +104,7 @@ fn warnings(control: &Control, interfaces: &[InterfaceReport]) -> Vec<String> {
 /// Tells systemd how we are, where it asked: ready once the first snapshot is out. The watchdog is
 /// fed only while every worker beats.
 pub(crate) fn tell_systemd(control: &Control) {
-    let services = control.compiled.report.len();
+    let services = control.reports().len();
     let line = format!("{services} service ports, {} interfaces", control.attachments.live().len());
     let mut states = vec![NotifyState::Status(&line)];
     if control.compiled.is_published {

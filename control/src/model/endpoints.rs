@@ -1,52 +1,25 @@
 //! From service port to endpoints: by slices, else by pods, as the endpoint controller would.
 
 use super::endpoint::{Condition, Endpoint, Hint, Hints};
-use super::node::Node;
 use super::pod::Pod;
 use super::service::{Service, ServicePortSpec};
 use super::slice::EndpointSlice;
-use super::state::ClusterState;
-use super::words::ObjectKey;
+use super::store::Store;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use tidegate_dataplane::types::L4Port;
 
-/// A state made searchable, so that ten thousand services do not mean ten thousand scans.
-#[derive(Debug)]
-pub struct EndpointIndex<'a> {
-    node_name: &'a str,
-    own_node: Option<&'a Node>,
-    slices: BTreeMap<&'a ObjectKey, Vec<&'a EndpointSlice>>,
-    pods: BTreeMap<(&'a str, &'a str, &'a str), Vec<&'a Pod>>,
-}
-
-impl<'a> EndpointIndex<'a> {
-    /// The index over `state` as the node `node_name` sees it.
-    pub fn new(state: &'a ClusterState, node_name: &'a str) -> Self {
-        let mut slices: BTreeMap<_, Vec<_>> = BTreeMap::new();
-        for slice in state.slices.values() {
-            if let Some(service) = &slice.service {
-                slices.entry(service).or_default().push(&**slice);
-            }
-        }
-        let mut pods: BTreeMap<_, Vec<_>> = BTreeMap::new();
-        for pod in state.pods.values() {
-            for (name, value) in &pod.labels {
-                let key = (&*pod.key.namespace, name.as_str(), value.as_str());
-                pods.entry(key).or_default().push(&**pod);
-            }
-        }
-        let own_node = state.nodes.get(node_name).map(|node| &**node);
-        Self { node_name, own_node, slices, pods }
-    }
-
+impl Store {
     /// The endpoints of one port of `service`, sorted by address and port, each once
     /// (semantics B2-B5).
     pub fn endpoints(&self, service: &Service, port: &ServicePortSpec) -> Vec<Endpoint> {
         let mut merged = Merged::default();
         match self.slices.get(&service.key) {
-            Some(slices) => slices.iter().for_each(|s| self.add_slice(s, port, &mut merged)),
+            Some(slices) => {
+                let slices = slices.iter().filter_map(|key| self.state.slices.get(key));
+                slices.for_each(|slice| self.add_slice(slice, port, &mut merged));
+            }
             None => self.add_pods(service, port, &mut merged),
         }
         merged.0.into_values().collect()
@@ -54,16 +27,16 @@ impl<'a> EndpointIndex<'a> {
 
     fn add_slice(&self, slice: &EndpointSlice, port: &ServicePortSpec, merged: &mut Merged) {
         let matching = |p: &&super::SlicePort| p.name == port.name && p.protocol == port.protocol;
-        let zone = self.own_node.and_then(|node| node.zone.as_deref());
+        let zone = self.own_node().and_then(|node| node.zone.as_deref());
         for slice_port in slice.ports.iter().filter(matching) {
             for endpoint in &slice.endpoints {
                 merged.add(Endpoint {
                     address: endpoint.address,
                     port: slice_port.port,
                     condition: endpoint.condition,
-                    is_local: endpoint.node.as_deref() == Some(self.node_name),
+                    is_local: endpoint.node.as_deref() == Some(&*self.node_name),
                     hints: Hints {
-                        node: Hint::of(&endpoint.for_nodes, Some(self.node_name)),
+                        node: Hint::of(&endpoint.for_nodes, Some(&self.node_name)),
                         zone: Hint::of(&endpoint.for_zones, zone),
                     },
                     pod: endpoint.pod.clone(),
@@ -88,18 +61,17 @@ impl<'a> EndpointIndex<'a> {
         }
     }
 
-    fn selected_pods(&self, service: &'a Service) -> impl Iterator<Item = &'a Pod> {
-        let first = service.selector.first_key_value();
-        let key = first.map(|(n, v)| (&*service.key.namespace, n.as_str(), v.as_str()));
-        let pods = key.and_then(|key| self.pods.get(&key)).into_iter().flatten().copied();
+    fn selected_pods(&self, service: &Service) -> impl Iterator<Item = &Pod> {
+        let pods = self.selectors.pods_of(service).filter_map(|key| self.state.pods.get(key));
+        let pods = pods.map(|pod| &**pod);
         pods.filter(|pod| !pod.has_ended && pod.is_selected_by(&service.selector))
     }
 
     /// By `spec.nodeName`; a pod that names none is local if this node's pod network holds it.
     fn is_local(&self, pod: &Pod, address: IpAddr) -> bool {
-        let networks = self.own_node.map(|node| node.pod_networks.as_slice()).unwrap_or_default();
+        let networks = self.own_node().map(|node| node.pod_networks.as_slice()).unwrap_or_default();
         match &pod.node {
-            Some(node) => **node == *self.node_name,
+            Some(node) => *node == self.node_name,
             None => networks.iter().any(|network| network.contains(&address)),
         }
     }
@@ -129,7 +101,7 @@ impl Merged {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Object, TargetPort, TrafficPolicy};
+    use crate::model::{Change, ClusterState, Node, Object, ObjectKey, TargetPort, TrafficPolicy};
     use k8s_openapi::api::core::v1 as core;
     use tidegate_dataplane::types::Protocol;
 
@@ -162,7 +134,10 @@ mod tests {
     }
 
     fn endpoints(objects: Vec<Object>, service: &Service) -> Vec<Endpoint> {
-        let state = ClusterState::try_new(objects).unwrap();
+        let mut store = Store::new("gw");
+        store.replace(&ClusterState::try_new(objects).unwrap());
+        // A Service that comes after its Pods finds them, too.
+        store.apply(Change::Upserted(Object::Service(service.clone())));
         let port = ServicePortSpec {
             name: "".into(),
             protocol: Protocol::Tcp,
@@ -171,7 +146,7 @@ mod tests {
             wants_node_port: false,
             target: TargetPort::Number(L4Port::new(5000)),
         };
-        EndpointIndex::new(&state, "gw").endpoints(service, &port)
+        store.endpoints(service, &port)
     }
 
     #[test]
