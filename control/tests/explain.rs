@@ -97,8 +97,87 @@ fn each_kind_of_packet_gets_its_answer_and_exit_code() {
     }
 }
 
+const WEB_V6: &str = "forward FORWARD shop/web:http \
+                      [[fd00:244:1::9]:8080 [fd00:244::5]:8080] snat";
+
+#[test]
+fn ipv6_packets_get_their_own_answers() {
+    let nothing = "pass NO_SERVICE - []";
+    let here = "forward FORWARD default/here [[fd00:244::5]:5353]";
+    for (question, expected, code) in [
+        ("tcp [2001:db8:7::7]:1 [2001:db8:1::1]:30080", WEB_V6, 0),
+        ("tcp [2001:db8:7::7]:1 [2001:DB8:1:0::1]:30080", WEB_V6, 0),
+        ("tcp [2001:db8:7::7]:1 [2001:db8:9::9]:80", WEB_V6, 0),
+        ("tcp [2001:db8:7::7]:1 [2001:db8:9::77]:80", WEB_V6, 0),
+        ("udp [2001:db8:7::7]:1 [2001:db8:1::1]:30053", here, 0),
+        (
+            "udp [fd00:244::9]:1 [2001:db8:1::1]:30053",
+            "forward FORWARD default/here [[fd00:244:1::9]:5353 [fd00:244::5]:5353]",
+            0,
+        ),
+        ("udp [fd00:244:1::8]:1 [2001:db8:1::1]:30053", here, 0),
+        (
+            "tcp [2001:db8:7::7]:1 [2001:db8:1::1]:30082",
+            "drop NO_LOCAL_ENDPOINTS default/away []",
+            10,
+        ),
+        (
+            "tcp [2001:db8:7::7]:1 [2001:db8:1::1]:30083",
+            "reject NO_ENDPOINTS default/nobody []",
+            10,
+        ),
+        ("tcp [2001:db8:7::7]:1 [2001:db8:1::1]:30084", "pass LOCAL_BACKEND default/host []", 11),
+        // Of one family's fronts the other family's pods are no backends.
+        (
+            "tcp [2001:db8:7::7]:1 [2001:db8:9::10]:443",
+            "reject NO_ENDPOINTS default/fenced:https []",
+            10,
+        ),
+        (
+            "tcp [2001:db8:8::7]:1 [2001:db8:9::10]:443",
+            "drop DENIED_BY_LB_SRC_RANGE_CHECK default/fenced:https []",
+            10,
+        ),
+        // A family without a cluster IP has no front.
+        ("tcp [2001:db8:7::7]:1 [2001:db8:1::1]:30085", nothing, 11),
+        // The first address of the family alone is primary.
+        ("tcp [2001:db8:7::7]:1 [2001:db8:1::2]:30080", nothing, 11),
+        ("tcp [2001:db8:1::1]:1 [2001:db8:1::1]:30080", nothing, 11),
+        ("tcp [::1]:1 [2001:db8:1::1]:30080", nothing, 11),
+        ("sctp [2001:db8:7::7]:1 [2001:db8:1::1]:30080", nothing, 11),
+        ("tcp [::ffff:192.0.2.7]:1 [::ffff:10.0.0.1]:30080", WEB, 0),
+    ] {
+        assert_eq!(answer(question), (expected.to_owned(), Some(code)), "{question}");
+    }
+}
+
+#[test]
+fn the_screen_of_an_ipv6_packet_has_brackets_and_marks_what_files_cannot_tell() {
+    let screen = text(&ask("tcp [2001:db8:7::7]:41522 [2001:db8:1::1]:30080").stdout);
+    let steps = [
+        "FORWARD   to [fd00:244::5]:8080",
+        " 1   xdp filter     match                [2001:db8:1::1]:30080/TCP is a node port here",
+        " 2   parse          ok                   IPv6 TCP SYN",
+        " 7   rewrite        snat                 src 2001:db8:1::1 (assumed: files tell no \
+         routes), a free port of",
+        "not [fd00:244:1::9]:8080   ready; owns other entries of the table",
+    ];
+    for step in steps {
+        assert!(screen.contains(step), "{step} is not in\n{screen}");
+    }
+    let question = "tcp [2001:db8:7::7]:1 [2001:db8:9::9]:80";
+    let output = explain(&format!("--state {STATE} --node x {question}")).output().unwrap();
+    let screen = text(&output.stdout);
+    assert!(screen.contains("an address of the node that no file tells"), "{screen}");
+}
+
 #[test]
 fn the_json_form_is_one_object_of_six_fields() {
+    let output = ask("-o json udp [fd00:244:1::8]:1 [2001:db8:1::1]:30053");
+    let expected = "{\"verdict\":\"forward\",\"reason\":\"FORWARD\",\
+                    \"service\":\"default/here\",\"candidates\":[\"[fd00:244::5]:5353\"],\
+                    \"backend\":\"[fd00:244::5]:5353\",\"masquerade\":false}\n";
+    assert_eq!(text(&output.stdout), expected);
     let output = ask(&format!("-o json tcp {CLIENT} 10.0.0.1:30082"));
     let expected = "{\"verdict\":\"drop\",\"reason\":\"NO_LOCAL_ENDPOINTS\",\
                     \"service\":\"default/away\",\"candidates\":[],\"backend\":null,\
@@ -124,9 +203,10 @@ fn flows_are_answered_in_order_and_a_bad_line_in_its_place() {
     let (answers, code) = asked(&vec![good; 1200]);
     assert!(answers.iter().all(|a| a["verdict"] == "reject") && answers.len() == 1200);
     assert_eq!(code, Some(0));
-    let (answers, code) = asked(&[other, "{\"proto\":\"icmp\"}", good, ""]);
+    let v6 = r#"{"proto":"tcp","src":"[2001:db8:7::7]:1","dst":"[2001:db8:1::1]:30082"}"#;
+    let (answers, code) = asked(&[other, "{\"proto\":\"icmp\"}", good, v6, ""]);
     let verdicts: Vec<_> = answers.iter().map(|answer| answer["verdict"].as_str()).collect();
-    assert_eq!(verdicts, [Some("forward"), None, Some("reject")]);
+    assert_eq!(verdicts, [Some("forward"), None, Some("reject"), Some("drop")]);
     assert!(answers[1]["error"].is_string(), "{}", answers[1]);
     assert_eq!(code, Some(1));
 }
@@ -162,8 +242,12 @@ fn a_random_choice_is_null_and_told_so() {
 #[test]
 fn node_addresses_may_be_given_where_no_node_object_has_them() {
     let question = format!("-o json tcp {CLIENT} 10.9.9.9:30080");
-    let output = explain(&format!("--state {STATE} --node x --node-ip 10.9.9.9 {question}"));
-    assert_eq!({ output }.output().unwrap().status.code(), Some(0));
+    let v6 = "-o json tcp [2001:db8:7::7]:1 [2001:db8:5::5]:30080";
+    for (address, question) in [("10.9.9.9", question.as_str()), ("2001:db8:5::5", v6)] {
+        let options = format!("--state {STATE} --node x --node-ip {address}");
+        let output = explain(&format!("{options} {question}")).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{address}");
+    }
     let output = explain(&format!("--state {STATE} --node x {question}")).output().unwrap();
     assert_eq!(output.status.code(), Some(11));
     assert!(text(&output.stderr).contains("no node address"), "{}", text(&output.stderr));

@@ -61,6 +61,11 @@ impl<'s> Explainer<'s> {
     pub(super) fn is_own(&self, question: &Question) -> bool {
         self.network.is_own(question.source.ip())
     }
+
+    /// Whether `address` is one of the node's.
+    pub(super) fn is_nodes(&self, address: IpAddress) -> bool {
+        self.network.is_own(address.into())
+    }
 }
 
 fn answer_of(trial: &Trial<'_>) -> Answer {

@@ -5,7 +5,7 @@ use etherparse::{IpHeaders, PacketBuilder, PacketBuilderStep, err::packet::Build
 use std::net::SocketAddr;
 use tidegate_dataplane::types::MacAddress;
 
-/// Bytes that a frame may grow to: an ICMP error quotes at most 576.
+/// Bytes that a frame may grow to: an ICMP error quotes it, and it is short.
 const FRAME_BYTES_MAX: usize = 1024;
 
 /// Locally administered: no interface has it.

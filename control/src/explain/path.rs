@@ -8,7 +8,7 @@ use crate::compile::{BackendReport, ServiceReport};
 use tidegate_dataplane::flow_table::{Direction, FlowEntry};
 use tidegate_dataplane::pipeline::balancing_hash;
 use tidegate_dataplane::snapshot::{BackendSet, Front, FrontKind, NextHop, Picker, Selection};
-use tidegate_dataplane::types::L4Port;
+use tidegate_dataplane::types::{IpAddress, L4Port};
 
 /// Other endpoints that are listed; a Service may have thousands.
 const OTHERS_MAX: usize = 50;
@@ -169,14 +169,26 @@ fn way(explainer: &Explainer<'_>, flow: &FlowEntry) -> Vec<Step> {
     let destination = end((reply.src, reply.src_port));
     let rewrite = if flow.is_masqueraded() {
         let (first, last) = (explainer.source_ports.first(), explainer.source_ports.last());
-        let source = format!("src {}, a free port of {first}-{last}", reply.dst);
-        Step::new("rewrite", "snat", format!("{source}; dst {destination}"))
+        let source = source(explainer, reply.dst);
+        let ports = format!("a free port of {first}-{last}");
+        Step::new("rewrite", "snat", format!("src {source}, {ports}; dst {destination}"))
     } else {
         let source = end((forward.src, forward.src_port));
         Step::new("rewrite", "dnat", format!("src {source} stays; dst {destination}"))
     };
     let hop = explainer.snapshot.next_hop(flow.next_hop);
     [Some(rewrite), hop.map(|hop| neighbour(explainer, hop))].into_iter().flatten().collect()
+}
+
+/// The address to masquerade with. It follows from routes, and files tell none.
+fn source(explainer: &Explainer<'_>, address: IpAddress) -> String {
+    if explainer.is_live {
+        address.to_string()
+    } else if explainer.is_nodes(address) {
+        format!("{address} (assumed: files tell no routes)")
+    } else {
+        "an address of the node that no file tells".to_owned()
+    }
 }
 
 fn neighbour(explainer: &Explainer<'_>, hop: &NextHop) -> Step {
@@ -220,5 +232,7 @@ fn others(report: &ServiceReport, trial: &Trial<'_>, answer: &Answer) -> Vec<Oth
     if matches!(trial.refusal(), Some((_, "parse" | "xdp", _))) {
         return Vec::new();
     }
-    report.backends.iter().filter_map(other).collect()
+    let family = trial.front.map(|front| front.key.address.is_v4());
+    let of_family = |backend: &&BackendReport| Some(backend.address.is_v4()) == family;
+    report.backends.iter().filter(of_family).filter_map(other).collect()
 }
