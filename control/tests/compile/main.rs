@@ -5,8 +5,10 @@ mod dump;
 mod incremental;
 mod rig;
 mod rows;
+mod rows_families;
 mod rows_health;
 mod rows_sources;
+mod twin;
 mod world;
 
 use rig::{Compilation, ETH1, Rig, VETH_A, mac, slice, textbook, web};

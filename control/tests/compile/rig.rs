@@ -1,6 +1,6 @@
 //! A gateway without kernel, and manifests for it.
 
-use crate::dump;
+use crate::{dump, twin};
 use ipnet::IpNet;
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -17,7 +17,7 @@ use tidegate_control::source::load_once;
 use tidegate_dataplane::types::{IfIndex, InterfaceSlot, MacAddress};
 
 /// A gateway `gw`: clients behind eth0 (10.0.0.1/24), nodes behind eth1 (192.168.1.1/24) that
-/// route 10.244.1.0/24, and two own pods behind veth-a and veth-b.
+/// route 10.244.1.0/24, and two own pods behind veth-a and veth-b. The same in IPv6 ([`twin`]).
 pub(crate) struct Rig {
     store: Store,
     compiler: Compiler,
@@ -76,7 +76,30 @@ impl Rig {
         {
             rig.set_neighbour(index, address, NeighbourState::Known(mac(index)));
         }
+        rig.add_ipv6();
         rig
+    }
+
+    /// The twin of each address and route; the way to the other nodes' pods is by a link-local
+    /// gateway.
+    fn add_ipv6(&mut self) {
+        for (interface, address) in [(ETH1, "192.168.1.1"), (ETH0, "10.0.0.1")] {
+            self.add_own(InterfaceAddress {
+                is_global: false,
+                ..own(interface, &format!("fe80::{}", interface.0))
+            });
+            self.add_address(interface, &twin::of(address));
+        }
+        for (net, interface) in [("10.0.0.0/24", ETH0), ("192.168.1.0/24", ETH1)] {
+            self.add_route(&twin::of(net), interface, None);
+        }
+        self.add_route(&twin::of("10.244.1.0/24"), ETH1, Some("fe80::9"));
+        self.set_neighbour(ETH1, "fe80::9", NeighbourState::Known(mac(ETH1)));
+        for (interface, address) in [(VETH_A, "10.244.0.5"), (VETH_B, "10.244.0.6")] {
+            let address = twin::of(address);
+            self.add_route(&format!("{address}/128"), interface, None);
+            self.set_neighbour(interface, &address, NeighbourState::Known(mac(interface)));
+        }
     }
 
     /// All interfaces that could be wanted, attached.
@@ -107,14 +130,7 @@ impl Rig {
     }
 
     pub(crate) fn add_address(&mut self, interface: IfIndex, address: &str) {
-        let address: IpAddr = address.parse().unwrap();
-        self.add_own(InterfaceAddress {
-            interface,
-            address,
-            prefix_length: if address.is_ipv4() { 24 } else { 64 },
-            is_global: true,
-            is_preferred: true,
-        });
+        self.add_own(own(interface, address));
     }
 
     pub(crate) fn add_own(&mut self, own: InterfaceAddress) {
@@ -130,6 +146,20 @@ impl Rig {
             IpNet::V6(net) => routes.v6.entry(net).or_default(),
         };
         list.push(Route { metric: 0, kind });
+    }
+
+    pub(crate) fn clear_addresses(&mut self) {
+        Arc::make_mut(&mut self.network.addresses).clear();
+    }
+
+    /// Gives every IPv6 route an MTU of its own.
+    pub(crate) fn limit_routes(&mut self, mtu: u32) {
+        let routes = &mut Arc::make_mut(&mut self.network.routes).v6;
+        for route in routes.values_mut().flatten() {
+            if let RouteKind::Via { mtu_bytes, .. } = &mut route.kind {
+                *mtu_bytes = Some(mtu);
+            }
+        }
     }
 
     pub(crate) fn set_neighbour(
@@ -162,6 +192,12 @@ impl Rig {
     pub(crate) fn dump(&mut self, manifest: &str) -> String {
         dump::fronts(&self.compile(manifest))
     }
+}
+
+fn own(interface: IfIndex, address: &str) -> InterfaceAddress {
+    let address: IpAddr = address.parse().unwrap();
+    let prefix_length = if address.is_ipv4() { 24 } else { 64 };
+    InterfaceAddress { interface, address, prefix_length, is_global: true, is_preferred: true }
 }
 
 pub(crate) fn mac(interface: IfIndex) -> MacAddress {
@@ -207,11 +243,14 @@ pub(crate) fn node(zone: &str) -> String {
     )
 }
 
-/// A slice of `web`; each endpoint is `address node condition`.
+/// A slice of `web`, of the first address's family; each endpoint is `address node condition`.
 pub(crate) fn slice(name: &str, endpoints: &[&str]) -> String {
+    let is_v6 = endpoints.first().is_some_and(|endpoint| endpoint.contains(':'));
+    let family = if is_v6 { "IPv6" } else { "IPv4" };
     let mut text = format!(
         "---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {{name: {name}, \
-         labels: {{kubernetes.io/service-name: web}}}}\naddressType: IPv4\nports: [{{name: \"\", \
+         labels: {{kubernetes.io/service-name: web}}}}\naddressType: {family}\nports: [{{name: \
+         \"\", \
          port: 8080}}]\nendpoints:\n"
     );
     for endpoint in endpoints {

@@ -1,7 +1,9 @@
-//! Row by row of `docs/semantics.md`: which Services and endpoints count, and where (A-E).
+//! Row by row of `docs/semantics.md`: which Services and endpoints count, and where (A-E); over
+//! both families, where nothing else is said.
 
 use crate::dump;
 use crate::rig::{Compilation, Rig, node, slice, vip, web};
+use crate::twin;
 use tidegate_dataplane::types::L4Port;
 
 const FRONT: &str = "10.0.0.1:30080/TCP";
@@ -11,8 +13,19 @@ fn compile(text: &str) -> Compilation {
     Rig::attached().compile(text)
 }
 
-/// What a new flow of an outside client meets at [`FRONT`].
+/// What a new flow of an outside client meets at [`FRONT`], and over IPv6 at its twin.
 fn met(text: &str) -> String {
+    met_by(text, "10.0.0.9")
+}
+
+fn met_by(text: &str, source: &str) -> String {
+    let met = dump::met(&compile(text), source, FRONT);
+    let (manifest, source, front) = (twin::of(text), twin::of(source), twin::of(FRONT));
+    assert_eq!(dump::met(&compile(&manifest), &source, &front), twin::of(&met), "{manifest}");
+    met
+}
+
+fn met_v4(text: &str) -> String {
     dump::met(&compile(text), "10.0.0.9", FRONT)
 }
 
@@ -56,9 +69,9 @@ fn a4_a_headless_slice_is_ignored() {
 #[test]
 fn a5_a_family_without_cluster_ip_has_no_front() {
     let text = |spec: &str| web(spec) + &ready(&["10.244.1.7 n1 ready"]);
-    assert_eq!(met(&text(", clusterIP: 10.96.0.1")), "snat 10.244.1.7:8080");
-    assert_eq!(met(&text(", clusterIP: 'fd00::1'")), "no front");
-    assert_eq!(met(&text(", clusterIPs: ['fd00::1', 10.96.0.1]")), "snat 10.244.1.7:8080");
+    assert_eq!(met_v4(&text(", clusterIP: 10.96.0.1")), "snat 10.244.1.7:8080");
+    assert_eq!(met_v4(&text(", clusterIP: 'fd00::1'")), "no front");
+    assert_eq!(met_v4(&text(", clusterIPs: ['fd00::1', 10.96.0.1]")), "snat 10.244.1.7:8080");
 }
 
 #[test]
@@ -145,11 +158,11 @@ fn b6_fqdn_slices_and_addresses_of_the_wrong_family_do_not_count() {
         ("addressType: IPv4", "addressType: IPv6"),
         ("10.244.1.7", "'2001:db8::7'"),
     ] {
-        assert_eq!(met(&(web("") + &slice.replace(from, to))), "reject NO_ENDPOINTS", "{to}");
+        assert_eq!(met_v4(&(web("") + &slice.replace(from, to))), "reject NO_ENDPOINTS", "{to}");
     }
     let fqdn = slice.replace("addressType: IPv4", "addressType: FQDN");
     let host = fqdn.replace("10.244.1.7", "db.example.com");
-    assert_eq!(met(&(web("") + &host)), "reject NO_ENDPOINTS");
+    assert_eq!(met_v4(&(web("") + &host)), "reject NO_ENDPOINTS");
 }
 
 #[test]
@@ -261,9 +274,8 @@ fn c11_the_zone_is_followed_live() {
 #[test]
 fn c12_policy_local_ignores_hints_and_the_pods_set_obeys_them() {
     let text = web(LOCAL) + &hinted([ZONE_B, ZONE_A, ZONE_B], "ready") + &node("zone-a");
-    let compiled = compile(&text);
-    assert_eq!(dump::met(&compiled, "10.0.0.9", FRONT), "dnat 10.244.0.5:8080");
-    assert_eq!(dump::met(&compiled, "10.244.0.6", FRONT), "dnat 10.244.1.7:8080");
+    assert_eq!(met(&text), "dnat 10.244.0.5:8080");
+    assert_eq!(met_by(&text, "10.244.0.6"), "dnat 10.244.1.7:8080");
     let dump = dump::reasons(&compile(&text.replace(LOCAL, "")));
     assert!(dump.contains("10.244.0.5:8080 meant for another node or zone"), "{dump}");
 }
@@ -271,22 +283,20 @@ fn c12_policy_local_ignores_hints_and_the_pods_set_obeys_them() {
 #[test]
 fn e1_under_policy_cluster_pods_are_masqueraded_as_everybody_is() {
     let text = web("") + &ready(&["10.244.1.7 n1 ready"]) + &node("zone-a");
-    assert_eq!(dump::met(&compile(&text), "10.244.0.6", FRONT), "snat 10.244.1.7:8080");
+    assert_eq!(met_by(&text, "10.244.0.6"), "snat 10.244.1.7:8080");
 }
 
 #[test]
 fn e3_e6_under_policy_local_pods_get_the_cluster_set_with_their_own_address() {
     let text = web(LOCAL) + &ready(&["10.244.0.5 gw ready", "10.244.1.7 n1 ready"]);
-    let compiled = compile(&(text + &node("zone-a")));
-    assert_eq!(dump::met(&compiled, "10.0.0.9", FRONT), "dnat 10.244.0.5:8080");
-    let pod = dump::met(&compiled, "10.244.0.6", FRONT);
-    assert_eq!(pod, "dnat 10.244.0.5:8080 10.244.1.7:8080");
+    let text = text + &node("zone-a");
+    assert_eq!(met(&text), "dnat 10.244.0.5:8080");
+    assert_eq!(met_by(&text, "10.244.0.6"), "dnat 10.244.0.5:8080 10.244.1.7:8080");
     let text = web(LOCAL) + &ready(&["10.244.1.7 n1 ready"]) + &node("zone-a");
-    let compiled = compile(&text);
-    assert_eq!(dump::met(&compiled, "10.0.0.9", FRONT), "drop NO_LOCAL_ENDPOINTS");
-    assert_eq!(dump::met(&compiled, "10.244.0.6", FRONT), "dnat 10.244.1.7:8080");
-    let none = compile(&(web(LOCAL) + &node("zone-a")));
-    assert_eq!(dump::met(&none, "10.244.0.6", FRONT), "reject NO_ENDPOINTS", "D1");
+    assert_eq!(met(&text), "drop NO_LOCAL_ENDPOINTS");
+    assert_eq!(met_by(&text, "10.244.0.6"), "dnat 10.244.1.7:8080");
+    let none = web(LOCAL) + &node("zone-a");
+    assert_eq!(met_by(&none, "10.244.0.6"), "reject NO_ENDPOINTS", "D1");
 }
 
 #[test]
@@ -294,7 +304,7 @@ fn e5_without_pod_networks_pods_are_outside_clients() {
     let text = web(LOCAL) + &ready(&["10.244.1.7 n1 ready"]);
     let unknown = node("zone-a").replace("podCIDRs: [10.244.0.0/24]", "podCIDRs: []");
     for text in [text.clone(), text + &unknown] {
-        assert_eq!(dump::met(&compile(&text), "10.244.0.6", FRONT), "drop NO_LOCAL_ENDPOINTS");
+        assert_eq!(met_by(&text, "10.244.0.6"), "drop NO_LOCAL_ENDPOINTS");
     }
 }
 

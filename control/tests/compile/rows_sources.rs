@@ -1,7 +1,9 @@
-//! Row by row of `docs/semantics.md`: whom a VIP lets in, and affinity (F).
+//! Row by row of `docs/semantics.md`: whom a VIP lets in, and affinity (F); over both families,
+//! where nothing else is said.
 
 use crate::dump;
 use crate::rig::{Rig, node, slice, vip, web};
+use crate::twin;
 use std::time::Duration;
 
 const VIP: &str = "192.0.2.1:80/TCP";
@@ -11,11 +13,21 @@ const SERVED: &str = "snat 10.244.1.7:8080";
 
 /// A VIP with these source ranges and one endpoint; what `source` meets at `front`.
 fn met(ranges: &str, source: &str, front: &str) -> String {
+    let (text, met) = met_v4(ranges, source, front);
+    let (text, source, front) = (twin::of(&text), twin::of(source), twin::of(front));
+    let twins = dump::met(&Rig::attached().compile(&text), &source, &front);
+    assert_eq!(twins, twin::of(&met), "{text}");
+    met
+}
+
+/// The manifest, and what IPv4 meets.
+fn met_v4(ranges: &str, source: &str, front: &str) -> (String, String) {
     let ranges = format!(", loadBalancerSourceRanges: [{ranges}], externalIPs: [198.51.100.9]");
     let text = vip("web", "[{ip: 192.0.2.1}]", &ranges)
         + &slice("web-1", &["10.244.1.7 n1 ready"])
         + &node("zone-a");
-    dump::met(&Rig::attached().compile(&text), source, front)
+    let met = dump::met(&Rig::attached().compile(&text), source, front);
+    (text, met)
 }
 
 #[test]
@@ -44,9 +56,20 @@ fn f2_pods_are_asked_too() {
 
 #[test]
 fn f4_ranges_of_the_other_family_guard_nothing() {
-    assert_eq!(met("'2001:db8::/32'", "10.2.0.0", VIP), SERVED);
-    assert_eq!(met("'::/0', 10.1.0.0/16", "10.2.0.0", VIP), DENIED);
-    assert_eq!(met("0.0.0.0/0", "10.2.0.0", VIP), SERVED);
+    let other = |ranges: &str| met_v4(ranges, "10.2.0.0", VIP).1;
+    assert_eq!(other("'2001:db8::/32'"), SERVED);
+    assert_eq!(other("'::/0', 10.1.0.0/16"), DENIED);
+    assert_eq!(other("0.0.0.0/0"), SERVED);
+    // The twin of the client, and ranges of IPv4 that are no twins.
+    let other = |ranges: &str| {
+        let ranges =
+            format!(", ipFamilyPolicy: PreferDualStack, loadBalancerSourceRanges: {ranges}");
+        let text = vip("web", "[{ip: '2001:db8::9'}]", &ranges);
+        dump::met(&Rig::attached().compile(&text), "2001:db8::7", "2001:db8::9:80/TCP")
+    };
+    assert_eq!(other("[10.1.0.0/16]"), "reject NO_ENDPOINTS");
+    assert_eq!(other("[0.0.0.0/0, 'fd00::/8']"), DENIED);
+    assert_eq!(other("[0.0.0.0/0, '2001:db8::/32']"), "reject NO_ENDPOINTS");
 }
 
 #[test]
