@@ -63,10 +63,14 @@ pub struct Check {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SourceReport {
-    /// `file`.
+    /// `file` or `kubernetes`.
     pub kind: String,
-    /// The files or folders.
+    /// The file or folder, or the API server.
     pub location: String,
+    /// How the API server lists: `streaming` or `paged`.
+    pub listing: Option<String>,
+    /// Seconds since the state was kept on disk that serves while the API server does not answer.
+    pub kept_age_seconds: Option<u64>,
     /// Seconds since the last good state arrived; none before the first.
     pub age_seconds: Option<u64>,
     /// Why a later state was refused; the last good one keeps serving.

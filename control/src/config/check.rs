@@ -28,7 +28,8 @@ const TABLE_ENTRIES_MAX: u32 = 1 << 20;
 /// Everything that is wrong with `config`, in the order of the fields.
 pub(super) fn problems(config: &Config) -> Vec<Problem> {
     let mut found = Found(Vec::new());
-    source::check(&config.source, &config.client_connection, &mut found);
+    let connection = &config.client_connection;
+    source::check(&config.source, connection, &config.state_directory, &mut found);
     node_port_addresses(config, &mut found);
     interfaces(&config.interfaces, &mut found);
     workers(config, &mut found);
@@ -229,7 +230,7 @@ mod tests {
         assert_eq!(
             texts,
             [
-                "source.kind kubernetes is not in this release; use file with manifests",
+                "source.file does nothing with source.kind kubernetes; leave it out",
                 "memory.ringSize 1000 is not a power of two between 64 and 65536; next 1024",
                 "loadBalancer.maglev.tableSize 65536 is not prime; next 65537",
                 "loadBalancer.sourcePortRange 29000-31000 overlaps the node ports 30000-32767",
@@ -243,6 +244,7 @@ mod tests {
             ("source: {kind: file}", "source.file"),
             ("clientConnection: {qps: 0}", "clientConnection.qps"),
             ("clientConnection: {burst: 10001}", "clientConnection.burst"),
+            ("stateDirectory: state", "stateDirectory"),
             ("nodePortAddresses: []", "nodePortAddresses"),
             ("nodePortAddresses: [all, primary]", "nodePortAddresses"),
             ("interfaces: []", "interfaces"),

@@ -35,6 +35,9 @@ pub struct Config {
     pub source: Source,
     /// How to reach the API server; `source.kind: kubernetes`.
     pub client_connection: ClientConnection,
+    /// Where the last good state of the API server is kept, for a start while it is away; empty:
+    /// nowhere.
+    pub state_directory: PathBuf,
     /// Which of the node's addresses serve node ports.
     pub node_port_addresses: Vec<NodePortAddress>,
     /// The interfaces to take packets from.
@@ -67,6 +70,7 @@ impl Default for Config {
             hostname_override: String::new(),
             source: Source::default(),
             client_connection: ClientConnection::default(),
+            state_directory: PathBuf::from("/var/lib/tidegate"),
             node_port_addresses: vec![NodePortAddress::Primary],
             interfaces: vec![InterfaceConfig::named("eth0")],
             workers: Workers::default(),

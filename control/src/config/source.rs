@@ -3,7 +3,7 @@
 use super::check::Found;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Where Services come from.
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize, Serialize, JsonSchema)]
@@ -18,7 +18,7 @@ pub struct Source {
 
 impl Default for Source {
     fn default() -> Self {
-        Self { kind: SourceKind::File, file: Some(PathBuf::from("/etc/tidegate/services.yaml")) }
+        Self { kind: SourceKind::Kubernetes, file: None }
     }
 }
 
@@ -64,14 +64,20 @@ impl Default for ClientConnection {
 const QPS_MAX: u32 = 10_000;
 
 /// What is wrong with the fields about the source.
-pub(super) fn check(source: &Source, connection: &ClientConnection, found: &mut Found) {
+pub(super) fn check(
+    source: &Source,
+    connection: &ClientConnection,
+    state_directory: &Path,
+    found: &mut Found,
+) {
     match (source.kind, &source.file) {
         (SourceKind::File, Some(path)) if !path.as_os_str().is_empty() => {}
         (SourceKind::File, _) => {
             found.add("source.file", "is missing: kind file needs a file or folder of manifests");
         }
-        (SourceKind::Kubernetes, _) => {
-            found.add("source.kind", "kubernetes is not in this release; use file with manifests");
+        (SourceKind::Kubernetes, None) => {}
+        (SourceKind::Kubernetes, Some(_)) => {
+            found.add("source.file", "does nothing with source.kind kubernetes; leave it out");
         }
     }
     for (name, value) in [("qps", connection.qps), ("burst", connection.burst)] {
@@ -79,5 +85,8 @@ pub(super) fn check(source: &Source, connection: &ClientConnection, found: &mut 
             let reason = format!("{value} is not between 1 and {QPS_MAX}");
             found.add(format!("clientConnection.{name}"), reason);
         }
+    }
+    if !state_directory.as_os_str().is_empty() && !state_directory.is_absolute() {
+        found.add("stateDirectory", "is not an absolute path; \"\" keeps nothing on disk");
     }
 }

@@ -12,7 +12,7 @@ use crate::daemon::{attachments::Hooks, report};
 use crate::fault::chain;
 use crate::model::{ClusterState, Store};
 use crate::netlink::{Mirror, NetworkState};
-use crate::source::{FileSource, SourceEvent};
+use crate::source::{Source, SourceEvent, SourceNotes};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -37,6 +37,10 @@ const SAMPLE: Duration = Duration::from_secs(1);
 /// How long the start waits for neighbours: an answer takes a millisecond, the kernel gives up one
 /// that is down after three seconds. Longer delays the start where a backend's node is down.
 const NEIGHBOURS_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long the start waits for the source's first state. An API server that is away refuses within
+/// milliseconds, a slow one may take longer; the start then goes on and is not ready yet.
+const SOURCE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Compilations in a row while attaching changes what is attached: two settle it, one more
 /// allows for an interface that vanishes meanwhile.
@@ -76,6 +80,7 @@ pub(crate) struct SourceStatus {
     pub(crate) is_read: bool,
     pub(crate) changed: Option<Instant>,
     pub(crate) error: Option<String>,
+    pub(crate) notes: SourceNotes,
 }
 
 /// What the last compilation told.
@@ -92,8 +97,8 @@ pub(crate) struct CompiledStatus {
 /// What the loop listens to.
 #[derive(Debug)]
 pub struct Inputs {
-    /// The manifests.
-    pub source: FileSource,
+    /// Where Services come from.
+    pub source: Source,
     /// The admin socket.
     pub queries: mpsc::Receiver<Query>,
 }
@@ -126,13 +131,23 @@ impl Control {
     /// Waits for the first state of the source and makes it so. A refused one is told in the
     /// status; the loop waits for a better one.
     pub async fn first(&mut self, inputs: &mut Inputs) {
-        if let Some(event) = inputs.source.next().await {
-            self.take(event);
+        if tokio::time::timeout(SOURCE_PATIENCE, self.first_state(inputs)).await.is_err() {
+            tracing::warn!("the source told nothing yet");
         }
         self.apply();
         let found = tokio::time::timeout(NEIGHBOURS_PATIENCE, self.find_neighbours()).await;
         if found.is_err() {
             tracing::info!("some neighbours did not answer yet");
+        }
+    }
+
+    async fn first_state(&mut self, inputs: &mut Inputs) {
+        while let Some(event) = inputs.source.next().await {
+            let is_answer = !matches!(event, SourceEvent::Noted(_));
+            self.take(event);
+            if is_answer {
+                return;
+            }
         }
     }
 
@@ -182,6 +197,7 @@ impl Control {
         match event {
             SourceEvent::State(cluster) => {
                 self.store.replace(&cluster);
+                self.source.error = None;
                 self.heard()
             }
             SourceEvent::Changed(changes) => {
@@ -194,16 +210,24 @@ impl Control {
                 self.source.error = Some(error);
                 false
             }
+            SourceEvent::Noted(notes) => {
+                log_new(&self.source.notes.warnings, &notes.warnings);
+                if notes.is_well && self.source.error.take().is_some() {
+                    tracing::info!("the source answers again");
+                }
+                self.source.notes = notes;
+                self.signals.is_stale = true;
+                false
+            }
         }
     }
 
-    /// The source is well. Whether there is something to compile: not where nothing that we read
+    /// The source told something. Whether there is something to compile: not where nothing that we read
     /// differs (semantics J5).
     fn heard(&mut self) -> bool {
         let is_first = !self.source.is_read;
         self.source.is_read = true;
         self.source.changed = Some(Instant::now());
-        self.source.error = None;
         let is_dirty = is_first || self.store.is_dirty();
         if is_dirty {
             self.signals.heard();

@@ -8,7 +8,7 @@ use crate::daemon::reserved_ports::{KERNEL_LIST, ReservedPorts};
 use crate::daemon::{banner, host, report};
 use crate::fault::{Exit, Fault};
 use crate::netlink::{KernelRoadDevices, Mirror, NetlinkError, NetworkState};
-use crate::source::FileSource;
+use crate::source::Source;
 use sd_notify::NotifyState;
 use std::fs;
 use std::io;
@@ -82,9 +82,10 @@ impl Session {
     ) -> Result<(), Fault> {
         let Self { options, listening, begin } = self;
         let (mailbox, queries) = mailbox();
-        // The source's file is checked by the configuration.
-        let paths = options.config.source.file.iter().cloned().collect();
-        let mut inputs = Inputs { source: FileSource::watch(paths), queries };
+        let source = Source::start(&options.config, &control.node);
+        let source = source
+            .map_err(|error| Fault::from_error(Exit::Unavailable, "start the source", &error))?;
+        let mut inputs = Inputs { source, queries };
         control.signals.open(mailbox.clone());
         control.first(&mut inputs).await;
         check_zero_copy(control)?;

@@ -11,6 +11,7 @@ use crate::health::{
     AnswerCounts, Doors, HealthView, Purpose, SYNC_PERIOD, check_addresses, node_purposes,
     service_purposes,
 };
+use crate::source::NodePresence;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -24,7 +25,7 @@ pub(crate) struct Signals {
     counts: Arc<AnswerCounts>,
     doors: Option<Doors>,
     wanted: BTreeMap<SocketAddr, Purpose>,
-    is_stale: bool,
+    pub(super) is_stale: bool,
     refused: Option<Instant>,
 }
 
@@ -110,7 +111,9 @@ fn refresh(control: &mut Control) {
     }
     let cluster = control.cluster();
     let is_node_required = control.config.source.kind == SourceKind::Kubernetes;
-    let is_eligible = is_eligible(cluster, &control.node, is_node_required);
+    // A deleted Node's last form stays in the state (semantics H14).
+    let is_deleted = control.source.notes.node == NodePresence::Deleted;
+    let is_eligible = !is_deleted && is_eligible(cluster, &control.node, is_node_required);
     let services = Arc::new(service_checks(cluster, control.reports()));
     let addresses = check_binds(control);
     service_purposes(&services, &addresses, &mut control.signals.wanted);

@@ -26,6 +26,18 @@ pub enum ObjectName {
     Node(Arc<str>),
 }
 
+impl ObjectName {
+    /// Kind, and namespace and name, for people.
+    pub fn title(&self) -> String {
+        match self {
+            Self::Service(key) => format!("Service {key}"),
+            Self::EndpointSlice(key) => format!("EndpointSlice {key}"),
+            Self::Pod(key) => format!("Pod {key}"),
+            Self::Node(name) => format!("Node {name}"),
+        }
+    }
+}
+
 impl ClusterState {
     /// Makes one change. Node ports stay as the object has them: the API server gave them.
     pub fn apply(&mut self, change: Change) {

@@ -251,6 +251,7 @@ mod tests {
                 names.join(" ")
             }
             SourceEvent::Changed(changes) => format!("{changes:?}"),
+            SourceEvent::Noted(notes) => format!("{notes:?}"),
             SourceEvent::Refused(error) => error.to_string(),
         }
     }

@@ -1,5 +1,6 @@
 //! Where Services come from: files, or the API server. Both feed the model.
 
+mod any;
 mod document;
 mod error;
 mod event;
@@ -8,6 +9,7 @@ pub mod kubernetes;
 mod locate;
 mod manifest;
 
+pub use any::Source;
 pub use error::{ManifestError, SourceError};
-pub use event::SourceEvent;
+pub use event::{NodePresence, SourceEvent, SourceNotes};
 pub use file::{FileSource, load_once};

@@ -219,6 +219,8 @@ pub(crate) fn status() -> StatusReport {
         source: SourceReport {
             kind: "file".into(),
             location: "/etc/m".into(),
+            listing: None,
+            kept_age_seconds: None,
             age_seconds: Some(5),
             error: Some("a.yaml:3: no".into()),
             service_ports: 2,

@@ -49,8 +49,11 @@ fn source(source: &SourceReport) -> String {
         ),
         None => "nothing read yet".to_owned(),
     };
+    let kept = source.kept_age_seconds.iter().map(|s| format!("; KEPT ON DISK {} ago", age(*s)));
+    let listing = source.listing.iter().map(|listing| format!(", {listing} lists"));
     let refused = source.error.iter().map(|words| format!("; REFUSED: {words}"));
-    format!("{} {}: {state}{}", source.kind, source.location, refused.collect::<String>())
+    let rest: String = listing.chain(kept).chain(refused).collect();
+    format!("{} {}: {state}{rest}", source.kind, source.location)
 }
 
 /// An interface's modes, or why it is not attached.

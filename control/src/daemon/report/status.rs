@@ -33,10 +33,14 @@ pub(crate) fn status(control: &Control) -> StatusReport {
 }
 
 fn source(control: &Control) -> SourceReport {
-    let location = control.config.source.file.as_deref();
+    let notes = &control.source.notes;
+    let file = control.config.source.file.as_deref();
+    let kept = notes.kept_since.map(|since| since.elapsed().unwrap_or_default().as_secs());
     SourceReport {
-        kind: "file".to_owned(),
-        location: location.map(|path| path.display().to_string()).unwrap_or_default(),
+        kind: control.config.source.kind.name().to_owned(),
+        location: file.map_or_else(|| notes.location.clone(), |path| path.display().to_string()),
+        listing: notes.listing.map(str::to_owned),
+        kept_age_seconds: kept,
         age_seconds: control.source.changed.map(|changed| changed.elapsed().as_secs()),
         error: control.source.error.clone(),
         service_ports: control.reports().len(),
@@ -94,7 +98,11 @@ fn warnings(control: &Control, interfaces: &[InterfaceReport]) -> Vec<String> {
         let name = interface.name.clone();
         interface.remarks().into_iter().map(move |remark| format!("{name}: {remark}"))
     });
-    let source = control.source.error.iter().map(|words| format!("manifests refused: {words}"));
+    let refused = control.source.error.iter().map(|words| format!("source refused: {words}"));
+    let kept = source(control).kept_age_seconds.map(|seconds| {
+        format!("serving from the state kept on disk, {seconds} s old: the API server is away")
+    });
+    let source = refused.chain(kept).chain(control.source.notes.warnings.iter().cloned());
     let fixed = control.warnings.iter().cloned();
     let compiled = control.compiled.warnings.iter().cloned();
     let listeners = control.signals.warnings();

@@ -55,6 +55,8 @@ pub(super) struct Link {
 struct Open {
     client: kube::Client,
     server: String,
+    /// A refusal or a broken connection came since: the next request reads the settings anew.
+    is_stale: bool,
 }
 
 impl std::fmt::Debug for Open {
@@ -87,6 +89,16 @@ impl Link {
             }
         };
         kube::Client::new(service_fn(send), "default")
+    }
+
+    /// The server's address, read now; `None` where the settings cannot be read.
+    pub(super) async fn current_server(&self) -> Option<String> {
+        self.current().await.ok().map(|open| open.server)
+    }
+
+    /// The server's address as last read.
+    pub(super) async fn server(&self) -> Option<String> {
+        self.open.lock().await.as_ref().map(|open| open.server.clone())
     }
 
     async fn send(&self, request: Request<Body>) -> Result<Response<Body>, BoxError> {
@@ -122,12 +134,14 @@ impl Link {
 
     /// The next request reads credentials and certificates anew. Streams that are open go on.
     async fn forget(&self) {
-        self.open.lock().await.take();
+        if let Some(open) = self.open.lock().await.as_mut() {
+            open.is_stale = true;
+        }
     }
 
     async fn current(&self) -> Result<Open, SourceError> {
         let mut slot = self.open.lock().await;
-        if let Some(open) = slot.as_ref() {
+        if let Some(open) = slot.as_ref().filter(|open| !open.is_stale) {
             return Ok(open.clone());
         }
         let opened = open(&self.connection).await?;
@@ -163,7 +177,8 @@ async fn open(connection: &ClientConnection) -> Result<Open, SourceError> {
         words,
     };
     let client = made.map_err(|error| refused(chain(&error)))?;
-    Ok(Open { client: client.map_err(|error| refused(chain(&error)))?, server })
+    let client = client.map_err(|error| refused(chain(&error)))?;
+    Ok(Open { client, server, is_stale: false })
 }
 
 async fn from_kubeconfig(path: &str) -> Result<kube::Config, SourceError> {
