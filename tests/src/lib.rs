@@ -1,7 +1,10 @@
 //! What the tests over crate borders share.
 
+pub mod api_server;
 pub mod bystander;
 pub mod lab;
 pub mod load;
+pub mod objects;
 pub mod setting;
 pub mod tidy;
+pub mod watching;

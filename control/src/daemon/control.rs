@@ -222,8 +222,8 @@ impl Control {
         }
     }
 
-    /// The source told something. Whether there is something to compile: not where nothing that we read
-    /// differs (semantics J5).
+    /// The source told something. Whether there is something to compile: not where nothing that
+    /// we read differs (semantics J5).
     fn heard(&mut self) -> bool {
         let is_first = !self.source.is_read;
         self.source.is_read = true;
