@@ -20,9 +20,9 @@ pub type Attached = BTreeMap<InterfaceSlot, IfIndex>;
 pub struct Compiled {
     /// To be published. Its version is set by the packet path.
     pub snapshot: Snapshot,
-    /// The fronts that came, changed or went since the compilation before.
+    /// The fronts that came, changed or went since the compilation before, published or not.
     pub changed_fronts: Vec<FrontKey>,
-    /// The Services whose reports came, changed or went.
+    /// The Services whose reports came, changed or went, likewise.
     pub changed_services: Vec<ObjectKey>,
     /// The interfaces to be attached now, by slot; what is attached and not in here is to be
     /// detached. After either, compile anew.
@@ -32,6 +32,16 @@ pub struct Compiled {
     /// What the operator should know and no service tells: interfaces that are missing or cannot
     /// be attached, a node without addresses.
     pub warnings: Vec<String>,
+}
+
+impl Compiled {
+    /// This one, after `before` was not published: what changed then is still to be published.
+    #[must_use]
+    pub fn after(mut self, before: Self) -> Self {
+        self.changed_fronts.extend(before.changed_fronts);
+        self.changed_services.extend(before.changed_services);
+        self
+    }
 }
 
 /// An interface to be attached.

@@ -291,8 +291,9 @@ impl Control {
             return;
         }
         let network = self.mirror.state();
+        let mut unpublished = None;
         for _ in 0..ROUNDS_MAX {
-            let compiled = self.compile(&network);
+            let compiled = self.compile(&network, unpublished.take());
             let now = Instant::now();
             let attached = self.attachments.attach(&mut self.engine, &compiled.wanted, now);
             let leaving = self.attachments.take_unwanted(&compiled.wanted);
@@ -300,9 +301,10 @@ impl Control {
                 self.publish(compiled);
                 return;
             }
+            unpublished = Some(compiled);
             // Load-bearing: no snapshot may send packets to an interface that is gone.
             if !leaving.is_empty() {
-                let without = self.compile(&network);
+                let without = self.compile(&network, unpublished.take());
                 self.publish(without);
             }
             for live in leaving {
@@ -310,16 +312,20 @@ impl Control {
                 Hooks::detach(&mut self.engine, live.request.slot);
             }
         }
-        let compiled = self.compile(&network);
+        let compiled = self.compile(&network, unpublished);
         self.publish(compiled);
     }
 
-    fn compile(&mut self, network: &NetworkState) -> Compiled {
+    /// `unpublished` is the compilation before, if it was not published.
+    fn compile(&mut self, network: &NetworkState, unpublished: Option<Compiled>) -> Compiled {
         let begin = Instant::now();
         let attached = self.attachments.attached();
         let compiled = self.compiler.compile(&mut self.store, network, &attached, &self.config);
         tracing::debug!(took = ?begin.elapsed(), "compiled");
-        compiled
+        match unpublished {
+            Some(before) => compiled.after(before),
+            None => compiled,
+        }
     }
 
     fn publish(&mut self, compiled: Compiled) {
