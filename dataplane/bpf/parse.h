@@ -18,20 +18,28 @@
 #include <stdbool.h>
 #include "steer.h"
 
+/* Which part of a datagram a packet is. */
+enum part { WHOLE, FIRST_FRAGMENT, LATER_FRAGMENT };
+
 struct packet {
-	struct flow_key key;
+	struct flow_key key; /* of a later fragment without ports */
+	__u32 fragment_id;   /* as on the wire */
+	__u8 part;
 	bool is_syn; /* TCP, SYN without ACK */
 };
 
 /* What the parsers return beside a pass_reason. */
 #define PARSED -1
 
-/* The first bytes of every IPv6 extension header but the fragment's (RFC 8200 section 4). */
+/* The first bytes of an IPv6 extension header (RFC 8200 section 4). */
 struct extension {
 	__u8 next;
 	__u8 length;
-	__u8 type;
-	__u8 segments_left; /* of a routing header alone */
+	union {
+		__u8 routing[2];  /* type, segments left */
+		__u8 fragment[2]; /* offset in 8 bytes, and in the last bit whether more follow */
+	};
+	__u8 fragment_id[4];
 };
 
 static __always_inline bool is_same_mac(const __u8 *a, const volatile __u8 *b)
@@ -48,6 +56,14 @@ static __always_inline void map_v4(__u8 *address, __u32 v4)
 	__builtin_memcpy(address + 12, &v4, 4);
 }
 
+/* A later fragment has no L4 header; which datagrams are ours, TCP's and UDP's maps tell. */
+static __always_inline int parse_part(const struct packet *packet)
+{
+	bool is_l4 = packet->key.protocol == IPPROTO_TCP || packet->key.protocol == IPPROTO_UDP;
+
+	return packet->part == LATER_FRAGMENT && is_l4 ? PARSED : PASS_FRAGMENT;
+}
+
 /* `room` is the length that the IP header grants to the L4 header and its payload. */
 static __always_inline int parse_l4(void *l4, void *end, __u32 room, struct packet *packet)
 {
@@ -62,7 +78,7 @@ static __always_inline int parse_l4(void *l4, void *end, __u32 room, struct pack
 		if ((void *)(udp + 1) > end || room < sizeof(*udp))
 			return PASS_MALFORMED;
 	} else {
-		return PASS_NO_SERVICE;
+		return packet->part == WHOLE ? PASS_NO_SERVICE : PASS_FRAGMENT;
 	}
 	/* Both headers begin with the two ports. */
 	__builtin_memcpy(packet->key.src_port, &udp->source, 2);
@@ -82,37 +98,64 @@ static __always_inline bool is_mapped(const struct in6_addr *address)
 static __always_inline bool is_extension(__u8 protocol)
 {
 	return protocol == IPPROTO_HOPOPTS || protocol == IPPROTO_ROUTING ||
-	       protocol == IPPROTO_DSTOPTS || protocol == IPPROTO_AH;
+	       protocol == IPPROTO_DSTOPTS || protocol == IPPROTO_AH ||
+	       protocol == IPPROTO_FRAGMENT;
 }
 
-/* More than twice IPV6_EXTENSIONS_MAX headers of the longest kind: never reached, but the verifier
- * follows offsets below 64 KiB only. */
-#define HEADERS_BYTES_MAX 0x7fff
+/* More than IPV6_EXTENSIONS_MAX headers of the longest kind; the verifier follows offsets
+ * below 64 KiB only. */
+#define HEADERS_BYTES_MAX 0x3fff
 
-/* Steps over the extension headers from `offset` on, to the protocol behind them. Returns where
- * that begins, or the reason why it does not, less PASS_REASONS. */
-static __noinline int skip_extensions(void *l3, void *end, __u32 offset, __u8 *protocol)
+/* Takes note of a fragment header; one that says it is the only fragment changes nothing
+ * (RFC 6946). */
+static __always_inline void note_fragment(const struct extension *header, struct packet *packet)
 {
-	__u8 next = *protocol;
+	if (header->fragment[0] || header->fragment[1] & 0xf8)
+		packet->part = LATER_FRAGMENT;
+	else if (header->fragment[1] & 1)
+		packet->part = FIRST_FRAGMENT;
+	__builtin_memcpy(&packet->fragment_id, header->fragment_id, sizeof(packet->fragment_id));
+}
 
-	if (offset > HEADERS_BYTES_MAX)
-		return PASS_MALFORMED - PASS_REASONS;
-#pragma clang loop unroll(disable)
+/* What skip_extensions returns beside an offset. */
+enum { BROKEN = -1, ROUTED = -2 };
+
+/* Steps over the extension headers from `offset` of the frame on, to the protocol behind them,
+ * which replaces the one in the key. Returns where that begins, or why it does not.
+ *
+ * A global function, so that the verifier looks at it once and not along every path that leads
+ * here. It cannot know the packet's bounds, and copies; only packets with such headers pay. */
+__noinline int skip_extensions(struct xdp_md *ctx, __u32 offset, struct packet *packet)
+{
+	struct extension header;
+	__u8 next;
+
+	if (!packet)
+		return BROKEN;
+	next = packet->key.protocol;
 	for (int count = 0; count < IPV6_EXTENSIONS_MAX && is_extension(next); count++) {
-		struct extension *header = l3 + offset;
-
-		if ((void *)(header + 1) > end || (next == IPPROTO_HOPOPTS && count > 0))
-			return PASS_MALFORMED - PASS_REASONS;
+		if (bpf_xdp_load_bytes(ctx, offset, &header, sizeof(header)) ||
+		    (next == IPPROTO_HOPOPTS && count > 0))
+			return BROKEN;
 		/* Its destination is a stop on the way: the kernel's business. */
-		if (next == IPPROTO_ROUTING && header->segments_left)
-			return PASS_NO_SERVICE - PASS_REASONS;
-		offset += next == IPPROTO_AH ? (header->length + 2) * 4 : (header->length + 1) * 8;
-		next = header->next;
+		if (next == IPPROTO_ROUTING && header.routing[1])
+			return ROUTED;
+		if (next == IPPROTO_FRAGMENT) {
+			note_fragment(&header, packet);
+			offset += sizeof(header);
+		} else if (next == IPPROTO_AH) {
+			offset += (header.length + 2) * 4;
+		} else {
+			offset += (header.length + 1) * 8;
+		}
+		next = header.next;
+		if (packet->part == LATER_FRAGMENT)
+			break;
 	}
-	*protocol = next;
-	if (next == IPPROTO_FRAGMENT)
-		return PASS_FRAGMENT - PASS_REASONS;
-	return is_extension(next) ? PASS_MALFORMED - PASS_REASONS : offset;
+	packet->key.protocol = next;
+	if (packet->part != LATER_FRAGMENT && is_extension(next))
+		return BROKEN;
+	return offset;
 }
 
 /* Both families' (RFC 792, RFC 4443); <linux/icmp.h> wants a C library. */
@@ -125,6 +168,12 @@ struct icmp {
 
 enum { ICMP_UNREACHABLE = 3, ICMP_TIME_EXCEEDED = 11, ICMP_BAD_PARAMETER = 12 };
 enum { ICMPV6_UNREACHABLE = 1, ICMPV6_BAD_PARAMETER = 4 }; /* 2 and 3 are errors as well */
+
+/* Where an ICMPv6 message begins in the frame, and how long it is. */
+struct extent {
+	__u32 offset;
+	__u32 room;
+};
 
 /* Bytes of the quoted L4 header that every error has (RFC 792). */
 #define QUOTED_L4_BYTES 8
@@ -177,13 +226,35 @@ static __always_inline bool is_same_address(const struct in6_addr *a, const __u8
 	return !((words[0] ^ others[0]) | (words[1] ^ others[1]));
 }
 
-static __always_inline int parse_error_v6(void *l4, void *end, __u32 room, struct packet *packet)
+/* Finds what follows the header at `ip`, `ip_offset` bytes into the frame, and its extension
+ * headers; `offset` counts from `ip`. */
+static __always_inline int find_upper(struct xdp_md *ctx, const struct ipv6hdr *ip, __u32 ip_offset,
+				      struct packet *packet, __u32 *offset)
 {
+	int found;
+
+	*offset = sizeof(*ip);
+	packet->key.protocol = ip->nexthdr;
+	if (!is_extension(ip->nexthdr))
+		return PARSED;
+	found = skip_extensions(ctx, ip_offset + sizeof(*ip), packet);
+	if (found < 0)
+		return found == ROUTED ? PASS_NO_SERVICE : PASS_MALFORMED;
+	/* The mask changes nothing, but the verifier knows nothing of what a global function returns. */
+	*offset = ((__u32)found - ip_offset) & HEADERS_BYTES_MAX;
+	barrier_var(*offset);
+	return PARSED;
+}
+
+static __always_inline int parse_error_v6(struct xdp_md *ctx, void *l4, struct extent at,
+					  struct packet *packet)
+{
+	void *end = (void *)(long)ctx->data_end;
 	struct icmp *icmp = l4;
 	struct ipv6hdr *quote = (void *)(icmp + 1);
-	int offset;
+	__u32 offset;
 
-	if ((void *)(icmp + 1) > end || room < sizeof(*icmp))
+	if ((void *)(icmp + 1) > end || at.room < sizeof(*icmp))
 		return PASS_MALFORMED;
 	if (icmp->type < ICMPV6_UNREACHABLE || icmp->type > ICMPV6_BAD_PARAMETER)
 		return PASS_NO_SERVICE;
@@ -193,11 +264,11 @@ static __always_inline int parse_error_v6(void *l4, void *end, __u32 room, struc
 	    is_mapped(&quote->daddr))
 		return PASS_NO_SERVICE;
 	__builtin_memcpy(packet->key.src, &quote->daddr, sizeof(packet->key.src));
-	packet->key.protocol = quote->nexthdr;
-	offset = skip_extensions(quote, end, sizeof(*quote), &packet->key.protocol);
-	if (offset < 0)
+	if (find_upper(ctx, quote, at.offset + sizeof(*icmp), packet, &offset) != PARSED ||
+	    packet->part == LATER_FRAGMENT)
 		return PASS_NO_SERVICE;
-	if (room < sizeof(*icmp) + offset + QUOTED_L4_BYTES || offset > HEADERS_BYTES_MAX)
+	packet->part = WHOLE; /* the error is, whatever it quotes */
+	if (at.room < sizeof(*icmp) + offset + QUOTED_L4_BYTES)
 		return PASS_MALFORMED;
 	return parse_quoted_ports((void *)quote + offset, end, packet);
 }
@@ -213,22 +284,28 @@ static __always_inline int parse_v4(void *l3, void *end, struct packet *packet)
 	total = bpf_ntohs(ip->tot_len);
 	if (ip->version != 4 || header < sizeof(*ip) || total < header || total > end - l3)
 		return PASS_MALFORMED;
-	/* More fragments follow, or this is not the first (RFC 791 section 3.1). */
-	if (ip->frag_off & bpf_htons(0x3fff))
-		return PASS_FRAGMENT;
 	map_v4(packet->key.src, ip->saddr);
 	map_v4(packet->key.dst, ip->daddr);
 	packet->key.protocol = ip->protocol;
-	if (ip->protocol == IPPROTO_ICMP)
+	/* More fragments follow, or this is not the first (RFC 791 section 3.1). */
+	if (ip->frag_off & bpf_htons(0x3fff)) {
+		packet->fragment_id = ip->id;
+		packet->part = FIRST_FRAGMENT;
+		if (ip->frag_off & bpf_htons(0x1fff)) {
+			packet->part = LATER_FRAGMENT;
+			return parse_part(packet);
+		}
+	} else if (ip->protocol == IPPROTO_ICMP)
 		return parse_error_v4(l3 + header, end, total - header, packet);
 	return parse_l4(l3 + header, end, total - header, packet);
 }
 
-static __always_inline int parse_v6(void *l3, void *end, struct packet *packet)
+static __always_inline int parse_v6(struct xdp_md *ctx, void *l3, struct packet *packet)
 {
+	void *end = (void *)(long)ctx->data_end;
 	struct ipv6hdr *ip = l3;
-	__u32 total;
-	int offset;
+	__u32 total, offset;
+	int reason;
 
 	if ((void *)(ip + 1) > end)
 		return PASS_MALFORMED;
@@ -238,29 +315,36 @@ static __always_inline int parse_v6(void *l3, void *end, struct packet *packet)
 		return PASS_MALFORMED;
 	__builtin_memcpy(packet->key.src, &ip->saddr, sizeof(packet->key.src));
 	__builtin_memcpy(packet->key.dst, &ip->daddr, sizeof(packet->key.dst));
-	packet->key.protocol = ip->nexthdr;
-	offset = skip_extensions(l3, end, sizeof(*ip), &packet->key.protocol);
-	if (offset < 0)
-		return offset + PASS_REASONS;
-	if (offset > (int)total || offset > HEADERS_BYTES_MAX)
+	reason = find_upper(ctx, ip, ETH_HLEN, packet, &offset);
+	if (reason != PARSED)
+		return reason;
+	if (offset > total)
 		return PASS_MALFORMED;
-	if (packet->key.protocol == IPPROTO_ICMPV6)
-		return parse_error_v6(l3 + offset, end, total - offset, packet);
+	if (packet->part == LATER_FRAGMENT)
+		return parse_part(packet);
+	if (packet->key.protocol == IPPROTO_ICMPV6 && packet->part == WHOLE)
+		return parse_error_v6(ctx, l3 + offset,
+				      (struct extent){ ETH_HLEN + offset, total - offset }, packet);
 	return parse_l4(l3 + offset, end, total - offset, packet);
 }
 
-static __always_inline int parse(struct ethhdr *eth, void *end, const struct interface *interface,
+static __always_inline int parse(struct xdp_md *ctx, const struct interface *interface,
 				 struct packet *packet)
 {
-	bool is_group = eth->h_dest[0] & 1;
+	struct ethhdr *eth = (void *)(long)ctx->data;
+	void *end = (void *)(long)ctx->data_end;
+	bool is_group;
 
+	if ((void *)(eth + 1) > end)
+		return PASS_MALFORMED;
+	is_group = eth->h_dest[0] & 1;
 	if (!is_group && !is_same_mac(eth->h_dest, interface->mac))
 		return PASS_OTHERHOST;
 	switch (eth->h_proto) {
 	case bpf_htons(ETH_P_IP):
 		return is_group ? PASS_NO_SERVICE : parse_v4(eth + 1, end, packet);
 	case bpf_htons(ETH_P_IPV6):
-		return is_group ? PASS_NO_SERVICE : parse_v6(eth + 1, end, packet);
+		return is_group ? PASS_NO_SERVICE : parse_v6(ctx, eth + 1, packet);
 	case bpf_htons(ETH_P_8021Q):
 	case bpf_htons(ETH_P_8021AD):
 		return PASS_VLAN_TAGGED;

@@ -33,6 +33,16 @@ struct {
 	__type(value, __u32); /* flags */
 } fronts SEC(".maps");
 
+/* The fronts' addresses, each with how many fronts it has: every fragment to one of them may be
+ * ours. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, FRONTS_MAX);
+	__type(key, __u8[16]);
+	__type(value, __u32);
+} addresses SEC(".maps");
+
 /* Five-tuples of replies. Filled by the workers, each before it sends the flow's first packet. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -41,6 +51,15 @@ struct {
 	__type(key, struct flow_key);
 	__type(value, __u32); /* the worker that owns the flow */
 } flows SEC(".maps");
+
+/* Replies in fragments, known by their first. At the limit the one that was used least recently is
+ * forgotten: then its rest passes. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, DATAGRAMS_MAX);
+	__type(key, struct datagram_key);
+	__type(value, __u32); /* the worker that owns the flow */
+} datagrams SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -168,6 +187,39 @@ static __always_inline int classify(struct xdp_md *ctx, struct counters *count,
 	return send_up(ctx, count, OWNER_NONE, packet->is_syn && !config.fallback_drop);
 }
 
+static __always_inline struct datagram_key datagram_of(const struct packet *packet)
+{
+	struct datagram_key key = { .id = packet->fragment_id, .protocol = packet->key.protocol };
+
+	__builtin_memcpy(key.src, packet->key.src, sizeof(key.src));
+	__builtin_memcpy(key.dst, packet->key.dst, sizeof(key.dst));
+	return key;
+}
+
+/* Ours are the fragments of replies, known by the first, which has ports; and every fragment to an
+ * address that has a front, in whatever order: the worker gives back what is not ours. */
+static __always_inline int classify_fragment(struct xdp_md *ctx, struct counters *count,
+					     const struct packet *packet)
+{
+	struct datagram_key key = datagram_of(packet);
+	bool is_first = packet->part == FIRST_FRAGMENT;
+	__u32 *owner;
+
+	if (is_first) {
+		owner = bpf_map_lookup_elem(&flows, &packet->key);
+		if (owner) {
+			bpf_map_update_elem(&datagrams, &key, owner, BPF_ANY);
+			return send_up(ctx, count, *owner, false);
+		}
+	} else if (bpf_map_lookup_elem(&datagrams, &key)) {
+		/* Its worker may be another by now: it is found as the first one's was. */
+		return send_up(ctx, count, OWNER_NONE, false);
+	}
+	if (!bpf_map_lookup_elem(&addresses, packet->key.dst))
+		return pass(count, PASS_FRAGMENT);
+	return send_up(ctx, count, OWNER_NONE, !(is_first && find_front(packet)));
+}
+
 SEC("xdp")
 int steer(struct xdp_md *ctx)
 {
@@ -190,8 +242,9 @@ int steer(struct xdp_md *ctx)
 		return XDP_PASS;
 	count->received_packets++;
 	count->received_bytes += end - data;
-	if ((void *)(eth + 1) > end)
-		return pass(count, PASS_MALFORMED);
-	reason = parse(eth, end, interface, &packet);
-	return reason == PARSED ? classify(ctx, count, &packet) : pass(count, reason);
+	reason = parse(ctx, interface, &packet);
+	if (reason != PARSED)
+		return pass(count, reason);
+	return packet.part == WHOLE ? classify(ctx, count, &packet)
+				    : classify_fragment(ctx, count, &packet);
 }

@@ -13,6 +13,7 @@
 #define FRONTS_MAX 131072
 #define QUEUES_MAX 1024
 #define WORKERS_MAX 64
+#define DATAGRAMS_MAX 4096
 
 /* IPv6 extension headers in one packet: all that RFC 8200 section 4.1 knows, destination options
  * twice. */
@@ -58,6 +59,15 @@ struct flow_key {
 	__u8 dst[16];
 	__u8 src_port[2];
 	__u8 dst_port[2];
+	__u8 protocol;
+	__u8 zero[3];
+};
+
+/* A datagram in fragments: addresses, protocol and the sender's number for it. */
+struct datagram_key {
+	__u8 src[16];
+	__u8 dst[16];
+	__u32 id;
 	__u8 protocol;
 	__u8 zero[3];
 };

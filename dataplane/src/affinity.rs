@@ -4,8 +4,8 @@
 //! A fixed array of slots in buckets, each slot a sequence lock over atomics: readers never write,
 //! a writer never waits. Only new flows of services with affinity come here.
 
+use crate::sequence_lock::{SequenceLock, TRIES};
 use crate::types::{IpAddress, L4Port, ServiceId, Time};
-use core::sync::atomic::{AtomicU64, Ordering, fence};
 use core::time::Duration;
 
 /// Clients remembered at once, over all services: the size of kube-proxy's own sets. 64 bytes
@@ -15,10 +15,6 @@ use core::time::Duration;
 pub const AFFINITY_CLIENTS_MAX: u32 = 65_536;
 
 const BUCKET_SLOTS: usize = 8;
-
-/// Tries before a slot that others write at this moment is given up: the client is then balanced
-/// anew, or not remembered for this once. More would make a worker wait for a preempted one.
-const TRIES: usize = 4;
 
 /// A client of a service port.
 #[derive(Debug, Clone, Copy)]
@@ -110,60 +106,28 @@ impl Record {
     #[expect(clippy::cast_possible_truncation, reason = "the parts that were put together")]
     fn from_words([c0, c1, b0, b1, service, rest]: [u64; 6]) -> Self {
         Self {
-            client: address(c0, c1),
+            client: IpAddress::from_halves(c0, c1),
             service: ServiceId(service as u32),
-            backend: (address(b0, b1), L4Port::new(rest as u16)),
+            backend: (IpAddress::from_halves(b0, b1), L4Port::new(rest as u16)),
             began_ms: rest >> 16,
         }
     }
 }
 
-fn address(high: u64, low: u64) -> IpAddress {
-    let mut bytes = [0; 16];
-    bytes[..8].copy_from_slice(&high.to_ne_bytes());
-    bytes[8..].copy_from_slice(&low.to_ne_bytes());
-    IpAddress::from_bytes(bytes)
-}
-
-/// A record under a sequence lock (Boehm, "Can seqlocks get along with programming language memory
-/// models?", 2012). One cache line.
+/// One cache line.
 #[derive(Debug, Default)]
 #[repr(align(64))]
-struct Slot {
-    /// Odd while it is written.
-    sequence: AtomicU64,
-    words: [AtomicU64; 6],
-}
+struct Slot(SequenceLock<6>);
 
 impl Slot {
     /// The record and its number, or `None` while it is being written.
     fn read(&self) -> Option<(u64, Record)> {
-        (0..TRIES).find_map(|_| self.try_read())
-    }
-
-    fn try_read(&self) -> Option<(u64, Record)> {
-        let before = self.sequence.load(Ordering::Acquire);
-        let words = core::array::from_fn(|i| self.words[i].load(Ordering::Relaxed));
-        // Load-bearing: the words are read before the number is read again.
-        fence(Ordering::Acquire);
-        let after = self.sequence.load(Ordering::Relaxed);
-        (before == after && before.is_multiple_of(2)).then(|| (before, Record::from_words(words)))
+        self.0.read().map(|(sequence, words)| (sequence, Record::from_words(words)))
     }
 
     /// Writes over the record that was read under `sequence`. False if it is another by now.
     fn write(&self, sequence: u64, record: &Record) -> bool {
-        let odd = sequence.wrapping_add(1);
-        let order = (Ordering::Acquire, Ordering::Relaxed);
-        if self.sequence.compare_exchange(sequence, odd, order.0, order.1).is_err() {
-            return false;
-        }
-        // Load-bearing: nobody sees a new word under the old number.
-        fence(Ordering::Release);
-        for (word, value) in self.words.iter().zip(record.to_words()) {
-            word.store(value, Ordering::Relaxed);
-        }
-        self.sequence.store(sequence.wrapping_add(2), Ordering::Release);
-        true
+        self.0.write(sequence, &record.to_words())
     }
 }
 

@@ -3,6 +3,7 @@
 
 pub mod affinity;
 mod clock;
+pub mod datagrams;
 pub mod engine;
 pub mod flow_table;
 mod limiter;
@@ -10,6 +11,7 @@ pub mod packet;
 pub mod pipeline;
 pub mod random;
 pub mod rcu;
+mod sequence_lock;
 pub mod snapshot;
 pub mod stats;
 #[cfg(any(test, feature = "testing"))]

@@ -9,12 +9,15 @@
 )]
 
 mod family;
+mod fragments;
 mod frames;
 
 pub use family::Family;
+pub use fragments::{fragments, reassembled};
 pub use frames::{checksums_are_right, ends, icmp_error, tcp_frame, udp_frame, with_extensions};
 
 use crate::affinity::AffinityTable;
+use crate::datagrams::DatagramTable;
 use crate::engine::FlowTimeouts;
 use crate::flow_table::{FlowTable, FlowTableConfig, HashKey, OwnerDirectory};
 use crate::pipeline::{Packet, Pipeline};
@@ -171,15 +174,17 @@ impl Fixture {
 
     /// A packet path with an empty table, alone or with a directory that others share.
     pub fn pipeline(&self, worker: u8, directory: Option<Arc<OwnerDirectory>>) -> Pipeline {
-        self.pipeline_sharing(worker, directory, Arc::new(AffinityTable::with_capacity(1024)))
+        let affinity = Arc::new(AffinityTable::with_capacity(1024));
+        let datagrams = Arc::new(DatagramTable::with_capacity(64));
+        self.pipeline_sharing(worker, directory, (affinity, datagrams))
     }
 
-    /// A packet path that shares its memory of clients with others.
+    /// A packet path that shares its memory of clients and of datagrams with others.
     pub fn pipeline_sharing(
         &self,
         worker: u8,
         directory: Option<Arc<OwnerDirectory>>,
-        affinity: Arc<AffinityTable>,
+        (affinity, datagrams): (Arc<AffinityTable>, Arc<DatagramTable>),
     ) -> Pipeline {
         let config = FlowTableConfig {
             worker: WorkerId(worker),
@@ -190,7 +195,7 @@ impl Fixture {
             seed: 42,
         };
         let counters = Arc::new(WorkerCounters::default());
-        Pipeline::new(FlowTable::new(config, counters, directory), affinity)
+        Pipeline::new(FlowTable::new(config, counters, directory), affinity, datagrams)
     }
 }
 

@@ -46,7 +46,15 @@ impl IpAddress {
         self.0[..12] == V4_PREFIX
     }
 
-    /// The two halves as native integers; only for hashing and comparing.
+    /// The address whose [`IpAddress::halves`] these are.
+    pub fn from_halves(high: u64, low: u64) -> Self {
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&high.to_ne_bytes());
+        bytes[8..].copy_from_slice(&low.to_ne_bytes());
+        Self(bytes)
+    }
+
+    /// The two halves as native integers; only for hashing, comparing and storing.
     #[inline]
     pub fn halves(&self) -> (u64, u64) {
         let (high, low) = self.0.split_at(8);

@@ -1,7 +1,8 @@
 //! START HERE: one pinned thread, and everything it does, in order.
 //!
 //! ```text
-//! beat > commands > for each pair: rx, pipeline, flow map, tx > hand-off > housekeeping > sleep?
+//! beat > commands > for each pair: rx, pipeline, flow map, tx > hand-off > fragments that wait
+//!      > housekeeping > sleep?
 //! ```
 
 mod burst;
@@ -11,6 +12,7 @@ mod hand_off;
 mod housekeeping;
 mod pools;
 mod port;
+mod waiting;
 
 pub use command::{Command, FlowDump, PairAdded};
 pub use hand_off::HandOff;
@@ -32,6 +34,7 @@ use crossbeam::queue::ArrayQueue;
 use dispatch::Egress;
 use port::Port;
 use std::sync::Arc;
+use waiting::{WAITING_SLEEP_MAX, Waiting};
 
 /// What may return to the kernel at once: a tenth of a second's allowance.
 const ROAD_BURST: Duration = Duration::from_millis(100);
@@ -86,6 +89,7 @@ pub struct Worker {
     /// By `InterfaceSlot`: who transmits there.
     egress: Box<[Egress]>,
     road_limiter: Limiter,
+    waiting: Waiting,
     dump: Option<FlowDump>,
     is_stopping: bool,
     idle_since: Time,
@@ -101,6 +105,7 @@ impl Worker {
             reader,
             ports: Vec::with_capacity(command::PAIRS_MAX),
             egress: vec![Egress::Nobody; INTERFACES_MAX].into(),
+            waiting: Waiting::default(),
             dump: None,
             is_stopping: false,
             idle_since: clock::now(),
@@ -114,7 +119,7 @@ impl Worker {
             let now = clock::now();
             self.parts.heartbeats.beat(self.parts.config.id, now);
             self.obey_commands();
-            let packets = self.serve_ports() + self.take_handed();
+            let packets = self.serve_ports() + self.take_handed() + self.look_after_waiting(now);
             self.housekeep(now);
             self.account_round(now, packets);
             if packets == 0 {
@@ -169,6 +174,7 @@ impl Worker {
         // Load-bearing: a sleeping worker must not keep old snapshots alive.
         self.reader.rest();
         self.parts.counters.work.sleeps.add(1);
-        self.parts.sleeper.sleep(SLEEP_MAX);
+        let is_waiting = !self.waiting.is_empty();
+        self.parts.sleeper.sleep(if is_waiting { WAITING_SLEEP_MAX } else { SLEEP_MAX });
     }
 }

@@ -4,6 +4,7 @@ use super::frame;
 use super::question::Question;
 use std::sync::Arc;
 use tidegate_dataplane::affinity::AffinityTable;
+use tidegate_dataplane::datagrams::DatagramTable;
 use tidegate_dataplane::engine::FlowTimeouts;
 use tidegate_dataplane::flow_table::{FlowEntry, FlowTable, FlowTableConfig, HashKey};
 use tidegate_dataplane::pipeline::{Packet, Pipeline};
@@ -65,8 +66,8 @@ impl<'s> Trial<'s> {
             Verdict::Reject(reason) => Some((reason.name(), reason.stage(), reason.next_step())),
             Verdict::Pass(reason) => Some((reason.name(), reason.stage(), reason.next_step())),
             Verdict::Drop(reason) => Some((reason.name(), reason.stage(), reason.next_step())),
-            // Neither is left over where there is one worker.
-            Verdict::Pending | Verdict::HandOff(_) => {
+            // None is left over where there is one worker and a whole packet.
+            Verdict::Pending | Verdict::HandOff(_) | Verdict::Wait => {
                 let reason = DropReason::FlowStateInvalid;
                 Some((reason.name(), reason.stage(), reason.next_step()))
             }
@@ -108,5 +109,6 @@ fn empty_pipeline(counters: Arc<WorkerCounters>, source_ports: PortRange) -> Pip
     };
     // No client has a memory: the answer is that of a first flow.
     let affinity = Arc::new(AffinityTable::with_capacity(1));
-    Pipeline::new(FlowTable::new(config, counters, None), affinity)
+    let datagrams = Arc::new(DatagramTable::with_capacity(1));
+    Pipeline::new(FlowTable::new(config, counters, None), affinity, datagrams)
 }

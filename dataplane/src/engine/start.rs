@@ -1,6 +1,7 @@
 //! Making the packet path, and ending it.
 
 use crate::affinity::{AFFINITY_CLIENTS_MAX, AffinityTable};
+use crate::datagrams::{DATAGRAMS_MAX, DatagramTable};
 use crate::engine::attach::AttachedInterface;
 use crate::engine::publish::Steered;
 use crate::engine::worker_handle::{COMMANDS_MAX, Kept, WorkerHandle, frames_of};
@@ -63,6 +64,7 @@ struct Shared {
     road_magic: u32,
     directory: Option<Arc<OwnerDirectory>>,
     affinity: Arc<AffinityTable>,
+    datagrams: Arc<DatagramTable>,
     sleepers: Vec<(Sleeper, SleepBackend)>,
     hand_offs: Vec<HandOff>,
 }
@@ -149,7 +151,11 @@ impl Engine {
         );
         let parts = WorkerParts {
             config: self.worker_config(id, shared),
-            pipeline: Pipeline::new(table, Arc::clone(&shared.affinity)),
+            pipeline: Pipeline::new(
+                table,
+                Arc::clone(&shared.affinity),
+                Arc::clone(&shared.datagrams),
+            ),
             pools,
             flow_map: self.steering.flows.clone(),
             heartbeats: self.steering.heartbeats.clone(),
@@ -242,6 +248,7 @@ impl Shared {
             directory: (count > 1)
                 .then(|| Arc::new(OwnerDirectory::with_capacity(config.flows_max))),
             affinity: Arc::new(AffinityTable::with_capacity(AFFINITY_CLIENTS_MAX)),
+            datagrams: Arc::new(DatagramTable::with_capacity(DATAGRAMS_MAX)),
             hand_offs: HandOff::for_all(&bells),
             sleepers,
         })

@@ -5,6 +5,7 @@
 
 mod balance;
 mod flow;
+mod fragment;
 mod icmp;
 mod packet;
 mod parse;

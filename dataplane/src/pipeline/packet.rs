@@ -1,5 +1,6 @@
 //! One packet on its way through the stages.
 
+use crate::datagrams::Datagram;
 use crate::flow_table::{FlowId, Reference};
 use crate::types::{FlowKey, InterfaceSlot, IpAddress, L4Port, Protocol, ServiceId, WorkerId};
 use crate::verdict::Verdict;
@@ -11,6 +12,10 @@ pub enum PacketKind {
     Whole,
     /// An ICMP error about a packet of a flow.
     Error(Quote),
+    /// The first fragment of a datagram: with the L4 header. The sender's number for the datagram.
+    FirstFragment(u32),
+    /// A later one: without.
+    LaterFragment(u32),
 }
 
 /// Where an ICMP error quotes, from the frame's first byte.
@@ -25,14 +30,14 @@ pub struct Quote {
 /// What the parser found.
 #[derive(Clone, Copy, Debug)]
 pub struct Headers {
-    /// Whole, or an error.
+    /// Whole, an error, or a fragment.
     pub kind: PacketKind,
     /// The five-tuple. Of an error: the quoted packet's, turned round, as if the error were the
-    /// answer to it.
+    /// answer to it. Of a later fragment: without ports.
     pub key: FlowKey,
     /// Where the L4 header (of an error: the ICMP header) starts, from the frame's first byte.
     pub l4_offset: u16,
-    /// L4 header and data in bytes.
+    /// L4 header and data in bytes; 0 of a later fragment.
     pub l4_bytes: u16,
     /// The IP packet in bytes.
     pub ip_bytes: u16,
@@ -57,6 +62,17 @@ impl Headers {
         ttl: 0,
         tcp_flags: 0,
     };
+}
+
+impl Headers {
+    /// The datagram that a fragment is of; `None` if the packet is no fragment.
+    pub fn datagram(&self) -> Option<Datagram> {
+        let (PacketKind::FirstFragment(id) | PacketKind::LaterFragment(id)) = self.kind else {
+            return None;
+        };
+        let key = &self.key;
+        Some(Datagram { src: key.src, dst: key.dst, protocol: key.protocol, id })
+    }
 }
 
 /// A packet in a frame. The stages fill in what they find.

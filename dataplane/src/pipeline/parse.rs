@@ -1,5 +1,6 @@
 //! Bytes to headers. Untrusted: every length is checked before it is used.
 
+mod fragment;
 mod ipv6;
 mod quote;
 
@@ -41,19 +42,19 @@ fn parse_ipv4(headers: &mut Headers, packet: &[u8]) -> Result<(), Verdict> {
     // What follows the total length is Ethernet padding, or a lie that stays behind.
     let whole = packet.get(..total).ok_or(Verdict::Drop(DropReason::HdrTrunc))?;
     let l4 = whole.get(header_bytes..).unwrap_or_default();
-    if ip.is_fragment() {
-        return Err(Verdict::Pass(PassReason::Fragment));
-    }
     if !is_host_address(ip.source) {
         return Err(Verdict::Drop(DropReason::InvalidSourceIp));
     }
-    if ip.protocol == protocol::ICMP {
-        quote::parse_v4(headers, (ip, header_bytes), l4)?;
+    let l4_bytes = if ip.is_fragment() {
+        fragment::parse_v4(headers, ip, l4)?
+    } else if ip.protocol == protocol::ICMP {
+        quote::parse_v4(headers, (ip, header_bytes), l4)?
     } else {
-        set_tuple_v4(headers, ip, &parse_l4(ip.protocol, l4)?);
-    }
+        set_tuple_v4(headers, ip, &parse_l4(ip.protocol, l4, Part::Whole)?);
+        l4.len()
+    };
     headers.l4_offset = short(ETHERNET_BYTES + header_bytes);
-    headers.l4_bytes = short(l4.len());
+    headers.l4_bytes = short(l4_bytes);
     headers.ip_bytes = ip.total_length.get();
     headers.ttl = ip.ttl;
     Ok(())
@@ -83,8 +84,15 @@ struct L4Header {
     tcp_flags: u8,
 }
 
+/// How much of a datagram follows its L4 header.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Whole,
+    First,
+}
+
 #[inline(always)]
-fn parse_l4(protocol: u8, l4: &[u8]) -> Result<L4Header, Verdict> {
+fn parse_l4(protocol: u8, l4: &[u8], part: Part) -> Result<L4Header, Verdict> {
     match protocol {
         protocol::TCP => {
             let (tcp, _) = prefix::<Tcp>(l4, DropReason::HdrTrunc)?;
@@ -98,7 +106,7 @@ fn parse_l4(protocol: u8, l4: &[u8]) -> Result<L4Header, Verdict> {
         protocol::UDP => {
             let (udp, _) = prefix::<Udp>(l4, DropReason::HdrTrunc)?;
             let length = usize::from(udp.length.get());
-            if length < UDP_BYTES || length > l4.len() {
+            if length < UDP_BYTES || (part == Part::Whole && length > l4.len()) {
                 return Err(Verdict::Drop(DropReason::HdrTrunc));
             }
             let (source, destination) = (udp.source, udp.destination);
@@ -127,7 +135,8 @@ fn is_host_address([first, ..]: [u8; 4]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{tcp_frame, udp_frame, with_extensions};
+    use crate::pipeline::packet::PacketKind;
+    use crate::testing::{fragments, tcp_frame, udp_frame, with_extensions};
     use core::net::SocketAddr;
 
     /// A client's and a front's end of each family, and where the L4 header starts.
@@ -173,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn martians_and_fragments_are_told_apart() {
+    fn martians_are_refused() {
         let martian = Verdict::Drop(DropReason::InvalidSourceIp);
         for source in ["127.0.0.1:1", "224.0.0.1:1", "0.0.0.0:1"] {
             let frame = udp_frame(source, "10.1.0.254:30053", b"");
@@ -183,12 +192,42 @@ mod tests {
             let frame = udp_frame(source, "[2001:db8:1::fe]:30053", b"");
             assert_eq!(parse(&frame).unwrap_err(), martian, "{source}");
         }
-        let fragment = Verdict::Pass(PassReason::Fragment);
-        let mut v4 = udp_frame("10.1.0.1:1", "10.1.0.254:30053", b"");
-        v4[20] = 0x20;
-        assert_eq!(parse(&v4).unwrap_err(), fragment);
-        let v6 = udp_frame("[2001:db8:1::1]:1", "[2001:db8:1::fe]:30053", b"");
-        assert_eq!(parse(&with_extensions(v6, &[(60, 8), (44, 8)])).unwrap_err(), fragment);
+    }
+
+    #[test]
+    fn fragments_are_told_apart_and_only_the_first_has_ports() {
+        for (client, front, offset) in ENDS {
+            let pieces = fragments(&udp_frame(client, front, &[7; 100]), 64);
+            let [first, later] = &pieces[..] else { panic!("{pieces:?}") };
+            let [first, later] = [first, later].map(|frame| parse(frame).unwrap());
+            let PacketKind::FirstFragment(id) = first.kind else { panic!("{first:?}") };
+            assert_eq!(later.kind, PacketKind::LaterFragment(id));
+            assert_eq!(first.datagram(), later.datagram());
+            assert_eq!((first.key.src_port.number(), first.key.dst_port.number()), (4000, 30_080));
+            assert_eq!((later.key.src_port.number(), later.key.dst_port.number()), (0, 0));
+            let header = if offset == 54 { 8 } else { 0 };
+            assert_eq!((first.l4_offset, first.l4_bytes), (offset + header, 64));
+            assert_eq!(later.l4_bytes, 0, "nothing in it may change");
+        }
+    }
+
+    #[test]
+    fn fragments_of_other_protocols_go_to_the_kernel() {
+        for (client, front, _) in ENDS {
+            let frame = udp_frame(client, front, &[7; 100]);
+            let (at, icmp) = if frame[12] == 8 { (23, 1) } else { (54, 58) };
+            for mut piece in fragments(&frame, 64) {
+                piece[at] = icmp;
+                assert_eq!(parse(&piece).unwrap_err(), Verdict::Pass(PassReason::Fragment));
+            }
+        }
+    }
+
+    /// RFC 6946: a fragment header that says it is the only one.
+    #[test]
+    fn an_atomic_fragment_is_whole() {
+        let frame = udp_frame(ENDS[1].0, ENDS[1].1, b"x");
+        assert_eq!(parse(&with_extensions(frame, &[(44, 8)])).unwrap().kind, PacketKind::Whole);
     }
 
     #[test]
@@ -252,7 +291,9 @@ mod tests {
             frame[protocol] = *next;
             frame.extend(bytes);
             if let Ok(headers) = parse(&frame) {
-                assert_eq!(usize::from(headers.l4_offset + headers.l4_bytes), frame.len());
+                let l4_end = usize::from(headers.l4_offset + headers.l4_bytes);
+                let is_later = matches!(headers.kind, PacketKind::LaterFragment(_));
+                assert!(l4_end == frame.len() || is_later);
             }
         });
     }

@@ -1,9 +1,10 @@
 //! The stages, in order, over a burst.
 
 use crate::affinity::AffinityTable;
+use crate::datagrams::DatagramTable;
 use crate::flow_table::FlowTable;
 use crate::pipeline::packet::{Packet, PacketKind};
-use crate::pipeline::{balance, flow, icmp, parse};
+use crate::pipeline::{balance, flow, fragment, icmp, parse};
 use crate::snapshot::Snapshot;
 use crate::types::Time;
 use crate::verdict::Verdict;
@@ -15,13 +16,23 @@ pub struct Pipeline {
     /// The live flows.
     pub flows: FlowTable,
     affinity: Arc<AffinityTable>,
+    datagrams: Arc<DatagramTable>,
     answers: icmp::Answers,
 }
 
 impl Pipeline {
-    /// A packet path over this table. `affinity` is shared by all workers.
-    pub fn new(flows: FlowTable, affinity: Arc<AffinityTable>) -> Self {
-        Self { flows, affinity, answers: icmp::Answers::default() }
+    /// A packet path over this table. `affinity` and `datagrams` are shared by all workers.
+    pub fn new(
+        flows: FlowTable,
+        affinity: Arc<AffinityTable>,
+        datagrams: Arc<DatagramTable>,
+    ) -> Self {
+        Self { flows, affinity, datagrams, answers: icmp::Answers::default() }
+    }
+
+    /// The datagrams in fragments.
+    pub fn datagrams(&self) -> &DatagramTable {
+        &self.datagrams
     }
 
     /// Decides every packet of a burst. After it, no verdict is `Pending`; bytes have changed where
@@ -57,9 +68,27 @@ impl Pipeline {
 
     #[inline]
     fn decide(&mut self, packet: &mut Packet<'_>, snapshot: &Snapshot, now: Time) -> Verdict {
-        if packet.headers.kind != PacketKind::Whole {
-            return icmp::translate(&self.flows, packet, snapshot);
+        match packet.headers.kind {
+            PacketKind::Whole => self.decide_datagram(packet, snapshot, now),
+            PacketKind::Error(_) => icmp::translate(&self.flows, packet, snapshot),
+            PacketKind::FirstFragment(_) => {
+                let verdict = self.decide_datagram(packet, snapshot, now);
+                fragment::remember((&self.flows, &self.datagrams), packet, verdict, now);
+                verdict
+            }
+            PacketKind::LaterFragment(_) => {
+                fragment::follow((&mut self.flows, &self.datagrams), packet, snapshot, now)
+            }
         }
+    }
+
+    #[inline]
+    fn decide_datagram(
+        &mut self,
+        packet: &mut Packet<'_>,
+        snapshot: &Snapshot,
+        now: Time,
+    ) -> Verdict {
         let known = flow::known(&mut self.flows, packet, snapshot, now);
         let verdict = known.unwrap_or_else(|| {
             balance::new_flow((&mut self.flows, &self.affinity), packet, snapshot, now)

@@ -128,7 +128,9 @@ pub(super) const fn checksum_offset(protocol: Protocol) -> usize {
     }
 }
 
-/// Ports and checksum. `outgoing` is asked for only where the whole checksum is made anew.
+/// Ports and checksum; of a later fragment nothing. A first fragment's checksum covers the whole
+/// datagram, so it can only be updated; stacks finish it before they fragment. `outgoing` is asked
+/// for only where the whole checksum is made anew.
 #[inline(always)]
 fn rewrite_l4(
     frame: &mut [u8],
@@ -145,7 +147,8 @@ fn rewrite_l4(
     let Some(port_bytes) = l4.first_chunk_mut::<4>() else { return };
     port_bytes[..2].copy_from_slice(&source_port.bytes());
     port_bytes[2..].copy_from_slice(&destination_port.bytes());
-    let field = if is_partial(headers, stored) {
+    let is_whole = headers.kind == PacketKind::Whole;
+    let field = if is_whole && is_partial(headers, stored) {
         complete(l4, &outgoing(), at)
     } else if protocol == Protocol::Udp && stored == [0, 0] {
         // No checksum (RFC 768): stays none.

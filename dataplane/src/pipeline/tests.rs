@@ -2,6 +2,7 @@
 
 mod answers;
 mod errors;
+mod fragments;
 mod rows;
 
 use crate::flow_table::{Direction, FlowState, OwnerDirectory};
@@ -10,7 +11,7 @@ use crate::pipeline::{Packet, Pipeline};
 use crate::snapshot::{NextHop, Selection, Snapshot, Version};
 use crate::testing::{
     CLIENT_MAC, FRONT, Family, Fixture, GATEWAY_MAC, INNER, OUTER, checksums_are_right, ends,
-    icmp_error, send, tcp_frame, udp_frame, with_extensions,
+    fragments, icmp_error, send, tcp_frame, udp_frame, with_extensions,
 };
 use crate::types::{IpAddress, Protocol, Time, WorkerId};
 use crate::verdict::{DropReason, PassReason, RejectReason, Verdict};
@@ -445,7 +446,10 @@ fn seeds() -> Vec<Vec<u8>> {
         icmp_error(family.router(), (kind, 0), &sent)
     };
     let errors = [error(Family::V4, 3), error(Family::V6, 1)];
-    [&frames(Family::V4)[..], &[tcp, udp, extended], &errors].concat()
+    let pieces =
+        |family: Family| fragments(&udp_frame(&client(family), family.front(), &[9; 60]), 32);
+    let pieces = Family::ALL.map(pieces).concat();
+    [&frames(Family::V4)[..], &[tcp, udp, extended], &errors, &pieces].concat()
 }
 
 /// A snapshot whose fronts are those of both families.
@@ -480,7 +484,7 @@ fn random_and_truncated_frames_get_a_verdict() {
         match verdict {
             Verdict::Forward(_) => counts[0] += 1,
             Verdict::Reject(_) => counts[1] += 1,
-            Verdict::Pass(_) => counts[2] += 1,
+            Verdict::Pass(_) | Verdict::Wait => counts[2] += 1,
             Verdict::Drop(_) => counts[3] += 1,
             Verdict::Pending | Verdict::HandOff(_) => panic!("{verdict:?}"),
         }

@@ -53,6 +53,7 @@ impl Worker {
                 let handed = Handed::to_process(decision, mode);
                 self.hand(worker, mode, frame, (handed, note));
             }
+            Verdict::Wait => self.hold(mode, frame, decision),
             // The pipeline leaves none; a lost packet would show as in flight for ever.
             Verdict::Pending => self.discard(mode, frame, &note, DropReason::FlowStateInvalid),
         }

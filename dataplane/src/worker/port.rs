@@ -100,7 +100,7 @@ fn count_sent(counters: &WorkerCounters, note: &TxNote) {
             counters.work.generated_packets.add(1);
         }
         Verdict::Pass(reason) => ingress.passed_packets[reason as usize].add(1),
-        Verdict::Pending | Verdict::Drop(_) | Verdict::HandOff(_) => {}
+        Verdict::Pending | Verdict::Drop(_) | Verdict::HandOff(_) | Verdict::Wait => {}
     }
 }
 

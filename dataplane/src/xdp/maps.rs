@@ -2,10 +2,9 @@
 #![expect(unsafe_code, reason = "batched map calls: libbpf-rs does not tell how many it stored")]
 
 use crate::engine::{EngineError, SteeringCounters};
-use crate::snapshot::FrontKey;
 use crate::types::{FlowKey, IfIndex, InterfaceSlot, MacAddress, WorkerId};
 use crate::xdp::kernel_words::{errno_of, library_refused, refused};
-use crate::xdp::layout::{Counters, FRONT_DRAINING, Front, Interface, Queue, QueueKey};
+use crate::xdp::layout::{Counters, Interface, Queue, QueueKey};
 use libbpf_rs::libbpf_sys::{bpf_map_delete_batch, bpf_map_update_batch};
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use std::io;
@@ -16,29 +15,6 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// Keys in one call on the flow map: a burst.
 pub const FLOW_BATCH_MAX: usize = 64;
-
-/// The published fronts.
-#[derive(Debug)]
-pub struct FrontMap(pub(crate) MapHandle);
-
-impl FrontMap {
-    /// Adds a front, or changes whether it drains.
-    ///
-    /// # Errors
-    /// The map is full ([`crate::xdp::layout::FRONTS_MAX`]), or the kernel has no memory.
-    pub fn insert(&self, front: &FrontKey, is_draining: bool) -> Result<(), EngineError> {
-        let flags = if is_draining { FRONT_DRAINING } else { 0 };
-        set(&self.0, &Front::from(front), &flags, || format!("add front {}", describe(front)))
-    }
-
-    /// Removes a front. Right also when it is not there.
-    ///
-    /// # Errors
-    /// The kernel has no memory.
-    pub fn remove(&self, front: &FrontKey) -> Result<(), EngineError> {
-        unset(&self.0, &Front::from(front), || format!("remove front {}", describe(front)))
-    }
-}
 
 /// The five-tuples of replies, each with the worker that owns the flow. A handle for each worker.
 #[derive(Debug, Clone)]
@@ -207,7 +183,7 @@ fn add(sum: &mut SteeringCounters, cpu: &Counters) {
     }
 }
 
-fn set<K, V>(
+pub(super) fn set<K, V>(
     map: &MapHandle,
     key: &K,
     value: &V,
@@ -221,7 +197,11 @@ where
     result.map_err(|error| library_refused(what(), &error))
 }
 
-fn unset<K>(map: &MapHandle, key: &K, what: impl Fn() -> String) -> Result<(), EngineError>
+pub(super) fn unset<K>(
+    map: &MapHandle,
+    key: &K,
+    what: impl Fn() -> String,
+) -> Result<(), EngineError>
 where
     K: IntoBytes + Immutable,
 {
@@ -229,10 +209,6 @@ where
         Err(error) if errno_of(&error) != libc::ENOENT => Err(library_refused(what(), &error)),
         _ => Ok(()),
     }
-}
-
-fn describe(front: &FrontKey) -> String {
-    format!("{}:{}/{}", front.address, front.port, front.protocol)
 }
 
 /// A second handle on the same map, for [`FlowMap`].

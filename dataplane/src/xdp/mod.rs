@@ -2,6 +2,7 @@
 //! sockets and their memory.
 
 pub mod affinity;
+pub mod front_map;
 pub mod heartbeat;
 pub mod hook;
 mod kernel_words;

@@ -1,11 +1,12 @@
 //! Loading the steering program and attaching it to interfaces.
 use crate::engine::{AttachMode, EngineError, Fallback};
 use crate::types::{IfIndex, MacAddress};
+use crate::xdp::front_map::FrontMap;
 use crate::xdp::heartbeat::Heartbeats;
 use crate::xdp::hook::{self, AttachedProgram};
 use crate::xdp::kernel_words::library_refused;
 use crate::xdp::layout::SteerConfig;
-use crate::xdp::maps::{CounterMap, FlowMap, FrontMap, Interfaces, Queues, Xsks, share};
+use crate::xdp::maps::{CounterMap, FlowMap, Interfaces, Queues, Xsks, share};
 use crate::xdp::object::{self, Elf};
 use core::time::Duration;
 use libbpf_rs::{Object, ProgramInput, libbpf_sys};
@@ -64,7 +65,10 @@ impl Steering {
         }
         let object = object::load(open)?;
         Ok(Self {
-            fronts: FrontMap(object::map(&object, "fronts")?),
+            fronts: FrontMap::new(
+                object::map(&object, "fronts")?,
+                object::map(&object, "addresses")?,
+            ),
             flows: FlowMap(share(&object::map(&object, "flows")?)?),
             queues: Queues(object::map(&object, "queues")?),
             xsks: Xsks(object::map(&object, "xsks")?),

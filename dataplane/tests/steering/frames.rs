@@ -139,6 +139,23 @@ pub(crate) fn with_extensions(mut frame: Vec<u8>, chain: &[(u8, usize)]) -> Vec<
     with_total_length(frame, total)
 }
 
+/// Makes a frame look like a fragment with this number: `offset` is the fragment header's word of
+/// IPv6, bytes from the start and 1 if more follow.
+pub(crate) fn fragment(frame: Vec<u8>, offset: u16, id: u16) -> Vec<u8> {
+    match family_of(&frame) {
+        Family::V4 => {
+            let word = offset >> 3 | (offset & 1) << 13;
+            let bytes = [id.to_be_bytes(), word.to_be_bytes()].concat();
+            with(frame, ETHERNET_BYTES + 4, &bytes)
+        }
+        Family::V6 => {
+            let frame = with_extensions(frame, &[(FRAGMENT, 8)]);
+            let bytes = [offset.to_be_bytes(), [0; 2], id.to_be_bytes()].concat();
+            with(frame, ETHERNET_BYTES + 42, &bytes)
+        }
+    }
+}
+
 pub(crate) const HOP_BY_HOP: u8 = 0;
 pub(crate) const ROUTING: u8 = 43;
 pub(crate) const FRAGMENT: u8 = 44;

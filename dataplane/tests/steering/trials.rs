@@ -1,11 +1,12 @@
 //! The program over single frames: verdict and counters of each case.
 
 mod errors;
+mod fragments;
 mod headers;
 
 use crate::frames::{
-    DESTINATION, ETHERNET_BYTES, Family, HOP_BY_HOP, OUR_MAC, ROAD_MAC, Segment, address, tcp, udp,
-    with, with_extensions, with_options, with_tag,
+    DESTINATION, ETHERNET_BYTES, Family, HOP_BY_HOP, OUR_MAC, ROAD_MAC, Segment, address, fragment,
+    tcp, udp, with, with_extensions, with_options, with_tag,
 };
 use crate::net::{index_of, now, run};
 use crate::rig::{
@@ -290,7 +291,10 @@ fn the_sum_closes_over_random_frames() {
     let rig = Rig::new(&CONFIG);
     let extended = with_extensions(reply_of(Family::V6), &[(HOP_BY_HOP, 8), (DESTINATION, 16)]);
     let mut seeds = vec![with_options(reply_of(Family::V4), 3), extended];
-    seeds.extend(Family::ALL.map(|family| [syn_of(family), datagram(family)]).concat());
+    for family in Family::ALL {
+        seeds.extend([syn_of(family), datagram(family)]);
+        seeds.extend([1, 9].map(|offset| fragment(datagram(family), offset, 7)));
+    }
     let mut random = 0x9e37_79b9_7f4a_7c15_u64;
     let mut next = move |below: usize| {
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);

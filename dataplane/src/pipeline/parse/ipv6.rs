@@ -1,11 +1,11 @@
 //! IPv6: the fixed header, and the extension headers behind it.
 
-use super::{parse_l4, prefix, quote, short};
-use crate::packet::extension::{self, Obstacle};
+use super::{Part, fragment, parse_l4, prefix, quote, short};
+use crate::packet::extension::{self, Fragment, Obstacle};
 use crate::packet::headers::{ETHERNET_BYTES, IPV6_BYTES, Ipv6, protocol};
-use crate::pipeline::packet::Headers;
+use crate::pipeline::packet::{Headers, PacketKind};
 use crate::types::{FlowKey, IpAddress, L4Port, Protocol};
-use crate::verdict::{DropReason, PassReason, Verdict};
+use crate::verdict::{DropReason, Verdict};
 
 #[inline(never)]
 pub(super) fn parse(headers: &mut Headers, packet: &[u8]) -> Result<(), Verdict> {
@@ -21,24 +21,30 @@ pub(super) fn parse(headers: &mut Headers, packet: &[u8]) -> Result<(), Verdict>
     if !is_host_address(&ip.source) || destination.is_v4() {
         return Err(Verdict::Drop(DropReason::InvalidSourceIp));
     }
-    let (upper, offset) = extension::skip(ip.next_header, payload).map_err(verdict)?;
-    let l4 = payload.get(offset..).unwrap_or_default();
-    if upper == protocol::ICMPV6 {
-        quote::parse_v6(headers, (ip, offset), l4)?;
+    let upper = extension::skip(ip.next_header, payload).map_err(verdict)?;
+    let l4 = payload.get(upper.offset..).unwrap_or_default();
+    let l4_bytes = if let Some(Fragment { id, is_later }) = upper.fragment {
+        let place = fragment::Place { id, is_later, ends: (source, destination) };
+        fragment::parse(headers, upper.protocol, &place, l4)?
+    } else if upper.protocol == protocol::ICMPV6 {
+        quote::parse_v6(headers, (ip, upper.offset), l4)?
     } else {
-        let l4_header = parse_l4(upper, l4)?;
-        if l4_header.protocol == Protocol::Udp && l4.get(6..8) == Some(&[0, 0]) {
-            return Err(Verdict::Drop(DropReason::UdpCsum));
-        }
+        let l4_header = parse_l4(upper.protocol, l4, Part::Whole)?;
         headers.key = FlowKey::new(
             l4_header.protocol,
             (source, L4Port::from_bytes(l4_header.source)),
             (destination, L4Port::from_bytes(l4_header.destination)),
         );
         headers.tcp_flags = l4_header.tcp_flags;
+        l4.len()
+    };
+    let has_udp = headers.key.protocol == Protocol::Udp && l4_bytes > 0;
+    let is_error = matches!(headers.kind, PacketKind::Error(_));
+    if has_udp && !is_error && l4.get(6..8) == Some(&[0, 0]) {
+        return Err(Verdict::Drop(DropReason::UdpCsum));
     }
-    headers.l4_offset = short(ETHERNET_BYTES + IPV6_BYTES + offset);
-    headers.l4_bytes = short(l4.len());
+    headers.l4_offset = short(ETHERNET_BYTES + IPV6_BYTES + upper.offset);
+    headers.l4_bytes = short(l4_bytes);
     headers.ip_bytes = short(IPV6_BYTES + payload.len());
     headers.ttl = ip.hop_limit;
     Ok(())
@@ -47,7 +53,6 @@ pub(super) fn parse(headers: &mut Headers, packet: &[u8]) -> Result<(), Verdict>
 /// What the XDP program leaves to the kernel never comes here; should it, it is dropped by name.
 fn verdict(obstacle: Obstacle) -> Verdict {
     match obstacle {
-        Obstacle::Fragment => Verdict::Pass(PassReason::Fragment),
         Obstacle::Truncated => Verdict::Drop(DropReason::HdrTrunc),
         Obstacle::Routed | Obstacle::Unordered => Verdict::Drop(DropReason::Ipv6BadExthdr),
     }

@@ -13,13 +13,14 @@ use zerocopy::FromBytes;
 /// What is no error about TCP or UDP that can be told belongs to the kernel.
 const NOT_OURS: Verdict = Verdict::Pass(PassReason::NoService);
 
-/// Reads the quote of an ICMP message, which follows `header_bytes` of IPv4.
+/// Reads the quote of an ICMP message, which follows `header_bytes` of IPv4. Returns the message's
+/// length.
 #[inline(never)]
 pub(super) fn parse_v4(
     headers: &mut Headers,
     (ip, header_bytes): (&Ipv4, usize),
     message: &[u8],
-) -> Result<(), Verdict> {
+) -> Result<usize, Verdict> {
     let quote = quote(message, icmp::v4::is_error).ok_or(NOT_OURS)?;
     let (quoted, _) = Ipv4::ref_from_prefix(quote).map_err(|_short| NOT_OURS)?;
     let is_later_fragment = quoted.fragment.get() & 0x1fff != 0;
@@ -32,29 +33,32 @@ pub(super) fn parse_v4(
     let (from, to) = (IpAddress::v4(quoted.source), IpAddress::v4(quoted.destination));
     headers.key = answer(quoted.protocol, (from, to), l4).ok_or(NOT_OURS)?;
     headers.kind = kind(header_bytes, quoted.header_bytes());
-    Ok(())
+    Ok(message.len())
 }
 
 /// Reads the quote of an ICMPv6 message, which follows `extension_bytes` of extension headers.
+/// Returns the message's length.
 #[inline(never)]
 pub(super) fn parse_v6(
     headers: &mut Headers,
     (ip, extension_bytes): (&Ipv6, usize),
     message: &[u8],
-) -> Result<(), Verdict> {
+) -> Result<usize, Verdict> {
     let quote = quote(message, icmp::v6::is_error).ok_or(NOT_OURS)?;
     let (quoted, rest) = Ipv6::ref_from_prefix(quote).map_err(|_short| NOT_OURS)?;
     let to = IpAddress::from_bytes(quoted.destination);
     if quoted.version() != 6 || quoted.source != ip.destination || to.is_v4() {
         return Err(NOT_OURS);
     }
-    let skipped = extension::skip(quoted.next_header, rest);
-    let (upper, offset) = skipped.map_err(|_obstacle| NOT_OURS)?;
-    let l4 = rest.get(offset..).unwrap_or_default();
+    let upper = extension::skip(quoted.next_header, rest).map_err(|_obstacle| NOT_OURS)?;
+    if upper.fragment.is_some_and(|fragment| fragment.is_later) {
+        return Err(NOT_OURS);
+    }
+    let l4 = rest.get(upper.offset..).unwrap_or_default();
     let from = IpAddress::from_bytes(quoted.source);
-    headers.key = answer(upper, (from, to), l4).ok_or(NOT_OURS)?;
-    headers.kind = kind(IPV6_BYTES + extension_bytes, IPV6_BYTES + offset);
-    Ok(())
+    headers.key = answer(upper.protocol, (from, to), l4).ok_or(NOT_OURS)?;
+    headers.kind = kind(IPV6_BYTES + extension_bytes, IPV6_BYTES + upper.offset);
+    Ok(message.len())
 }
 
 /// What an error quotes; `None` if the message is no error.

@@ -2,6 +2,7 @@
 
 use super::{CLIENT, NOW, later, to_backend};
 use crate::affinity::AffinityTable;
+use crate::datagrams::DatagramTable;
 use crate::packet::headers::tcp_flags::{ACK, SYN};
 use crate::pipeline::Pipeline;
 use crate::snapshot::{Front, FrontKey, Networks, Selection, Snapshot, Version};
@@ -172,8 +173,10 @@ fn f11_a_client_keeps_its_backend_on_every_front_and_worker() {
     let mut front = Front::clone(snapshot.fronts.get(&of(udp)).unwrap());
     front.key = of(vip);
     snapshot.fronts.insert(front.key, Arc::new(front));
-    let memory = Arc::new(AffinityTable::with_capacity(64));
-    let pipeline = |worker| fixture.pipeline_sharing(worker, None, Arc::clone(&memory));
+    let clients = Arc::new(AffinityTable::with_capacity(64));
+    let datagrams = Arc::new(DatagramTable::with_capacity(8));
+    let memory = || (Arc::clone(&clients), Arc::clone(&datagrams));
+    let pipeline = |worker| fixture.pipeline_sharing(worker, None, memory());
     let (mut first, mut second) = (pipeline(0), pipeline(1));
     let mut backends = met(&mut first, &snapshot, (FRONT, NOW), 1..50);
     backends.extend(met(&mut first, &snapshot, ("192.0.2.1:80", NOW), 50..100));

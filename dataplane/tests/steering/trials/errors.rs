@@ -2,8 +2,8 @@
 
 use super::{MALFORMED, NO_SERVICE, TO_OWNER, datagram, reply_of, syn_of};
 use crate::frames::{
-    DESTINATION, ETHERNET_BYTES, FRAGMENT, Family, HOP_BY_HOP, PAYLOAD, Segment, address,
-    family_of, icmp_error, tcp, udp, with, with_extensions, with_options, with_total_length,
+    DESTINATION, ETHERNET_BYTES, Family, HOP_BY_HOP, PAYLOAD, Segment, address, family_of,
+    fragment, icmp_error, tcp, udp, with, with_extensions, with_options, with_total_length,
 };
 use crate::rig::{CONFIG, Expected, Rig, TO_FRONT, client, draining_front, front, reply};
 use std::net::IpAddr;
@@ -101,8 +101,9 @@ fn quoted_fragments_pass_where_they_have_no_ports() {
     rig.expect("the first", &first, TO_FRONT);
     let later = error(Family::V4, 3, &quoted([0x20, 1]));
     rig.expect("a later one", &later, NO_SERVICE);
-    let v6 = with_extensions(sent_to_client(Family::V6), &[(FRAGMENT, 8)]);
-    rig.expect("IPv6", &error(Family::V6, 1, &v6), NO_SERVICE);
+    let quoted = |offset| fragment(sent_to_client(Family::V6), offset, 7);
+    rig.expect("the first of IPv6", &error(Family::V6, 1, &quoted(1)), TO_FRONT);
+    rig.expect("a later one of IPv6", &error(Family::V6, 1, &quoted(9)), NO_SERVICE);
 }
 
 #[test]

@@ -2,11 +2,10 @@
 
 use super::{MALFORMED, NO_SERVICE, TO_OWNER, datagram, reply_of, syn, syn_of};
 use crate::frames::{
-    AUTHENTICATION, DESTINATION, ETHERNET_BYTES, FRAGMENT, Family, HOP_BY_HOP, ROUTING, with,
+    AUTHENTICATION, DESTINATION, ETHERNET_BYTES, Family, HOP_BY_HOP, ROUTING, with,
     with_extensions, with_options, with_total_length,
 };
-use crate::rig::{CONFIG, Expected, Rig, TO_FRONT};
-use tidegate_dataplane::verdict::PassReason;
+use crate::rig::{CONFIG, Rig, TO_FRONT};
 
 #[test]
 fn options_are_stepped_over() {
@@ -56,21 +55,6 @@ fn extension_headers_that_hide_the_ports_pass() {
     let mut long = with(&[(DESTINATION, 8)]);
     long[ETHERNET_BYTES + 41] = 0xff;
     rig.expect("an extension longer than the packet", &long, MALFORMED);
-}
-
-#[test]
-fn fragments_pass() {
-    let rig = Rig::new(&CONFIG);
-    let fragment = Expected::Passed(PassReason::Fragment);
-    let flags = |bytes: [u8; 2]| with(syn(), ETHERNET_BYTES + 6, &bytes);
-    rig.expect("the first", &flags([0x20, 0]), fragment);
-    rig.expect("one between", &flags([0x20, 1]), fragment);
-    rig.expect("the last", &flags([0, 1]), fragment);
-    rig.expect("the farthest", &flags([0x1f, 0xff]), fragment);
-    rig.expect("don't fragment", &flags([0x40, 0]), TO_FRONT);
-    for chain in [&[(FRAGMENT, 8)][..], &[(HOP_BY_HOP, 8), (ROUTING, 8), (FRAGMENT, 8)]] {
-        rig.expect("IPv6", &with_extensions(syn_of(Family::V6), chain), fragment);
-    }
 }
 
 #[test]
