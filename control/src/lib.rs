@@ -11,6 +11,7 @@ pub mod demo;
 pub mod explain;
 pub mod fault;
 pub mod health;
+pub mod metrics;
 pub mod model;
 pub mod netlink;
 pub mod source;

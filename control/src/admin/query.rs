@@ -6,6 +6,7 @@ use crate::admin::report::{
     ServiceReport, StatusReport, WorkerReport,
 };
 use crate::explain::{Explanation, Question};
+use crate::metrics::family::Family;
 use core::time::Duration;
 use tidegate_dataplane::stats::Stage;
 use tokio::sync::{mpsc, oneshot};
@@ -42,6 +43,8 @@ pub enum Query {
     Latency(Answer<LatencyReport>),
     /// `/api/v1/latency.hgrm`: one stage's percentile distribution as text.
     LatencyHgrm(Stage, Answer<String>),
+    /// `/metrics`: what there is to tell, and whether native histograms are wanted.
+    Metrics(Answer<(Vec<Family>, bool)>),
     /// `POST /api/v1/explain`.
     Explain(Question, Answer<Explanation>),
     /// `POST /api/v1/latency/reset`.

@@ -3,8 +3,10 @@
 use crate::admin::query::{Answer, Mailbox, Query, QueryError};
 use crate::admin::report::StatusReport;
 use crate::explain::{Explanation, Question};
+use crate::metrics::exposition::{self, Form};
 use axum::extract::{Query as Parameters, State};
-use axum::http::StatusCode;
+use axum::http::header::{ACCEPT, CONTENT_TYPE};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -118,6 +120,7 @@ pub fn router(mailbox: Mailbox) -> Router {
         .route("/api/v1/latency/reset", post(|s| json(s, Query::ResetLatency)))
         .route("/api/v1/explain", post(explain))
         .route("/livez", get(livez))
+        .route("/metrics", get(scrape))
         .route("/readyz", get(readyz))
         .with_state(mailbox)
 }
@@ -125,6 +128,26 @@ pub fn router(mailbox: Mailbox) -> Router {
 /// The route that the kubelet asks, for a listener of its own.
 pub fn readiness(mailbox: Mailbox) -> Router {
     Router::new().route("/readyz", get(readyz)).with_state(mailbox)
+}
+
+/// The route that scrapers ask, for a listener of its own.
+pub fn metrics(mailbox: Mailbox) -> Router {
+    Router::new().route("/metrics", get(scrape)).with_state(mailbox)
+}
+
+/// Written on a thread of its own: with ten thousand Services it takes longer than a change may.
+async fn scrape(
+    State(mailbox): State<Mailbox>,
+    headers: HeaderMap,
+) -> Result<Response, QueryError> {
+    let accepted = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let form = Form::accepted(&accepted.collect::<Vec<_>>().join(","));
+    let (families, is_native) = mailbox.ask(Query::Metrics).await?;
+    let writing = tokio::task::spawn_blocking(move || exposition::write(families, form, is_native));
+    Ok(match writing.await {
+        Ok(Ok(body)) => ([(CONTENT_TYPE, form.content_type())], body).into_response(),
+        _ => (StatusCode::INTERNAL_SERVER_ERROR, "cannot write the metrics").into_response(),
+    })
 }
 
 impl IntoResponse for QueryError {

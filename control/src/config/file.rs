@@ -3,7 +3,7 @@
 
 use super::cpu_list::Cpus;
 use super::interfaces::InterfaceConfig;
-use super::listen::BindAddress;
+use super::listen::{BindAddress, Metrics};
 use super::node_port_addresses::NodePortAddress;
 use super::scalars::{HumanDuration, SampleRate, SourcePorts, TableSize};
 use super::source::{ClientConnection, Source};
@@ -54,8 +54,12 @@ pub struct Config {
     pub fallback: Fallback,
     /// Where `/healthz`, `/livez` and `/readyz` are answered.
     pub healthz_bind_address: BindAddress,
+    /// Where `/metrics` is answered; it may be the same.
+    pub metrics_bind_address: BindAddress,
     /// The UNIX socket of the other commands.
     pub admin_socket: PathBuf,
+    /// What `/metrics` tells.
+    pub metrics: Metrics,
     /// Latency measurement.
     pub latency: Latency,
     /// Logs on stderr.
@@ -79,6 +83,8 @@ impl Default for Config {
             conntrack: Conntrack::default(),
             fallback: Fallback::Kernel,
             healthz_bind_address: BindAddress::default(),
+            metrics_bind_address: BindAddress::default(),
+            metrics: Metrics::default(),
             admin_socket: PathBuf::from("/run/tidegate/admin.sock"),
             latency: Latency::default(),
             logging: Logging::default(),

@@ -1,4 +1,4 @@
-//! Where the daemon answers over HTTP.
+//! Where the daemon answers over HTTP, and how much it tells there.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -39,6 +39,24 @@ impl TryFrom<String> for BindAddress {
 impl From<BindAddress> for String {
     fn from(address: BindAddress) -> Self {
         address.0.map(|address| address.to_string()).unwrap_or_default()
+    }
+}
+
+/// What `/metrics` tells.
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Metrics {
+    /// Series of each service port.
+    pub per_service: bool,
+    /// Series of each backend: as many as there are pods.
+    pub per_backend: bool,
+    /// Native histograms beside the classic ones, for scrapers that ask for protobuf.
+    pub native_histograms: bool,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self { per_service: true, per_backend: false, native_histograms: true }
     }
 }
 

@@ -19,7 +19,7 @@ pub use file::{Algorithm, ApiVersion, Fallback, Kind, LogFormat, LogLevel};
 pub use file::{Config, Conntrack, Latency, LoadBalancer, Logging, Maglev, Memory, Workers};
 pub use host::node_name;
 pub use interfaces::{InterfaceConfig, Role, interface_config};
-pub use listen::BindAddress;
+pub use listen::{BindAddress, Metrics};
 pub use node_port_addresses::NodePortAddress;
 pub(crate) use node_port_addresses::networks_allow;
 pub use scalars::{HumanDuration, SampleRate, SourcePorts, TableSize};

@@ -194,6 +194,7 @@ impl Control {
 
     /// Takes what the source tells. Whether there is something to compile.
     fn take(&mut self, event: SourceEvent) -> bool {
+        self.signals.heard(self.store.state(), &event);
         match event {
             SourceEvent::State(cluster) => {
                 self.store.replace(&cluster);
@@ -230,7 +231,9 @@ impl Control {
         self.source.changed = Some(Instant::now());
         let is_dirty = is_first || self.store.is_dirty();
         if is_dirty {
-            self.signals.heard();
+            self.signals.queued();
+        } else {
+            self.signals.unchanged();
         }
         is_dirty
     }
@@ -290,6 +293,7 @@ impl Control {
         if !self.source.is_read {
             return;
         }
+        self.signals.begin();
         let network = self.mirror.state();
         let mut unpublished = None;
         for _ in 0..ROUNDS_MAX {

@@ -13,6 +13,8 @@ const TICKS_PER_HALF_DISTANCE: u32 = 5;
 #[derive(Debug)]
 pub struct LatencyTotals {
     merged: LatencySet,
+    /// Never reset: series that a scraper reads must not shrink.
+    lifetime: LatencySet,
     since: Instant,
     sampled_every: u32,
 }
@@ -20,17 +22,25 @@ pub struct LatencyTotals {
 impl LatencyTotals {
     /// Nothing yet. One packet in `sampled_every` is measured, 0 = none.
     pub fn new(sampled_every: u32) -> Self {
-        Self { merged: LatencySet::default(), since: Instant::now(), sampled_every }
+        let (merged, lifetime) = (LatencySet::default(), LatencySet::default());
+        Self { merged, lifetime, since: Instant::now(), sampled_every }
     }
 
     /// Adds what a worker recorded.
     pub fn add(&mut self, recorded: &LatencySet) {
         self.merged.merge(recorded);
+        self.lifetime.merge(recorded);
     }
 
-    /// Begins anew.
+    /// Begins anew, but for what scrapers read.
     pub fn reset(&mut self) {
-        *self = Self::new(self.sampled_every);
+        self.merged = LatencySet::default();
+        self.since = Instant::now();
+    }
+
+    /// One stage since the start, whatever was reset.
+    pub fn lifetime(&self, stage: Stage) -> &Histogram<u64> {
+        self.lifetime.stage(stage)
     }
 
     /// The figures.
@@ -130,6 +140,7 @@ mod tests {
         totals.reset();
         assert_eq!(totals.report().stages.pop().unwrap().count, 0);
         assert_eq!(totals.report().sampled_every, 64);
+        assert_eq!(totals.lifetime(Stage::Total).len(), 3, "what scrapers read shrank");
     }
 
     #[test]

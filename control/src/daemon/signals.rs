@@ -1,4 +1,4 @@
-//! What the daemon tells of itself without being asked by a command: health, over HTTP. The
+//! What the daemon tells of itself without being asked by a command: health and metrics. The
 //! control loop says what happened; what follows from it is worked out at the next tick, so that
 //! a change on its way to the workers does not wait for it.
 
@@ -11,7 +11,9 @@ use crate::health::{
     AnswerCounts, Doors, HealthView, Purpose, SYNC_PERIOD, check_addresses, node_purposes,
     service_purposes,
 };
-use crate::source::NodePresence;
+use crate::metrics::sync::SyncStats;
+use crate::model::ClusterState;
+use crate::source::{NodePresence, SourceEvent};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -21,22 +23,26 @@ use tokio::sync::watch;
 /// What the outside may read, and the listeners where it does.
 #[derive(Debug)]
 pub(crate) struct Signals {
+    pub(crate) sync: SyncStats,
     view: watch::Sender<HealthView>,
     counts: Arc<AnswerCounts>,
     doors: Option<Doors>,
     wanted: BTreeMap<SocketAddr, Purpose>,
     pub(super) is_stale: bool,
+    begun: Instant,
     refused: Option<Instant>,
 }
 
 impl Default for Signals {
     fn default() -> Self {
         Self {
+            sync: SyncStats::new(SystemTime::now()),
             view: watch::Sender::new(HealthView::default()),
             counts: Arc::default(),
             doors: None,
             wanted: BTreeMap::new(),
             is_stale: true,
+            begun: Instant::now(),
             refused: None,
         }
     }
@@ -49,15 +55,37 @@ impl Signals {
         self.doors = Some(doors);
     }
 
-    /// The source told something that is to be published.
-    pub(crate) fn heard(&mut self) {
+    /// The source tells `event`; `before` is what was known until now.
+    pub(crate) fn heard(&mut self, before: &ClusterState, event: &SourceEvent) {
+        self.sync.heard(before, event, SystemTime::now());
+    }
+
+    /// What it told is to be published.
+    pub(crate) fn queued(&mut self) {
         self.view.send_modify(|view| view.freshness.queued(Instant::now()));
+    }
+
+    /// What it told makes no difference.
+    pub(crate) fn unchanged(&mut self) {
+        self.sync.unchanged();
+    }
+
+    /// What came is about to be compiled.
+    pub(crate) fn begin(&mut self) {
+        self.begun = Instant::now();
     }
 
     /// All that came is published.
     pub(crate) fn published(&mut self) {
-        self.view.send_modify(|view| view.freshness.published(SystemTime::now()));
+        let now = SystemTime::now();
+        self.sync.published(self.begun.elapsed(), now);
+        self.view.send_modify(|view| view.freshness.published(now));
         (self.is_stale, self.refused) = (true, None);
+    }
+
+    /// Answers of the health checks.
+    pub(crate) fn counts(&self) -> &AnswerCounts {
+        &self.counts
     }
 
     /// A publication failed; the last one serves on.

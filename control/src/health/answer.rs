@@ -90,10 +90,10 @@ struct NodeHealth {
     #[serde(skip_serializing_if = "Option::is_none")]
     node_eligible: Option<bool>,
     healthy: bool,
-    status: BTreeMap<String, FamilyHealth>,
+    status: BTreeMap<&'static str, FamilyHealth>,
 }
 
-#[derive(Serialize)]
+#[derive(Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct FamilyHealth {
     last_updated: String,
@@ -111,7 +111,8 @@ fn node(view: &HealthView, clock: Clock, node_eligible: Option<bool>) -> Answer 
         current_time,
         node_eligible,
         healthy,
-        status: BTreeMap::from([("IPv4".to_owned(), family)]),
+        // One publication is for both.
+        status: BTreeMap::from([("IPv4", family.clone()), ("IPv6", family)]),
     };
     // Text and booleans are always JSON.
     let body = serde_json::to_string(&health).unwrap_or_default();

@@ -29,16 +29,29 @@ const BACKLOG: u32 = 128;
 /// What a listener is for.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Purpose {
-    /// The node's own: `/healthz`, `/livez`, `/readyz`.
-    Node,
+    /// The node's own.
+    Node(Answers),
     /// A Service's `healthCheckNodePort`.
     Service(ObjectKey),
+}
+
+/// What a listener of the node itself answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Answers {
+    /// `/healthz`, `/livez`, `/readyz`.
+    Health,
+    /// `/metrics`.
+    Metrics,
+    /// All of these.
+    Both,
 }
 
 impl fmt::Display for Purpose {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Node => f.write_str("healthzBindAddress"),
+            Self::Node(Answers::Health) => f.write_str("healthzBindAddress"),
+            Self::Node(Answers::Metrics) => f.write_str("metricsBindAddress"),
+            Self::Node(Answers::Both) => f.write_str("healthzBindAddress and metricsBindAddress"),
             Self::Service(key) => write!(f, "healthCheckNodePort of Service {key}"),
         }
     }
@@ -157,7 +170,8 @@ fn refusal(
 /// What to type.
 fn advice(purpose: &Purpose) -> &'static str {
     match purpose {
-        Purpose::Node => "set healthzBindAddress to a free one, or \"\" for off",
+        Purpose::Node(Answers::Metrics) => "set metricsBindAddress to a free one, or \"\" for off",
+        Purpose::Node(_) => "set healthzBindAddress to a free one, or \"\" for off",
         Purpose::Service(_) => "tried again every few seconds; see nodePortAddresses",
     }
 }
@@ -165,7 +179,12 @@ fn advice(purpose: &Purpose) -> &'static str {
 fn router(purpose: &Purpose, sources: Sources) -> Router {
     match purpose {
         Purpose::Service(key) => of_service(key.clone(), sources.view),
-        Purpose::Node => of_node(sources),
+        Purpose::Node(Answers::Health) => health(sources),
+        Purpose::Node(Answers::Metrics) => server::metrics(sources.mailbox),
+        Purpose::Node(Answers::Both) => {
+            let metrics = server::metrics(sources.mailbox.clone());
+            health(sources).merge(metrics)
+        }
     }
 }
 
@@ -177,7 +196,7 @@ fn of_service(key: ObjectKey, view: watch::Receiver<HealthView>) -> Router {
     })
 }
 
-fn of_node(sources: Sources) -> Router {
+fn health(sources: Sources) -> Router {
     let readiness = server::readiness(sources.mailbox.clone());
     let own = Router::new().route("/healthz", get(healthz)).route("/livez", get(livez));
     own.with_state(sources).merge(readiness)
@@ -203,7 +222,7 @@ mod tests {
     fn h2_kube_proxy_on_a_health_check_port_is_information_and_others_are_faults() {
         let address = SocketAddr::from(([192, 0, 2, 1], 32_000));
         let service = Purpose::Service(ObjectKey::new("shop", "web"));
-        let node = Purpose::Node;
+        let node = Purpose::Node(Answers::Health);
         let taken = io::Error::from_raw_os_error(libc::EADDRINUSE);
         let by = |name: &str| Some(Holder { pid: 7, name: name.to_owned() });
         let told = |purpose, holder| refusal(address, purpose, &taken, holder);

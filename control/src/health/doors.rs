@@ -1,6 +1,6 @@
 //! All listeners: opened, closed and renumbered with the Services, tried again where refused.
 
-use super::door::{Door, Purpose, Refusal, Sources};
+use super::door::{Answers, Door, Purpose, Refusal, Sources};
 use super::view::{AnswerCounts, HealthView, ServiceChecks};
 use crate::admin::query::Mailbox;
 use crate::config::Config;
@@ -83,15 +83,21 @@ fn tell(refusal: &Refusal) {
 
 fn service_move(purpose: &Purpose, refusal: &Refusal) -> Option<Move> {
     match purpose {
-        Purpose::Node => None,
+        Purpose::Node(_) => None,
         Purpose::Service(key) => Some(Move { service: key.clone(), refusal: refusal.clone() }),
     }
 }
 
-/// The listener of the node itself.
+/// The listeners of the node itself. The same address for both is one listener.
 pub fn node_purposes(config: &Config) -> BTreeMap<SocketAddr, Purpose> {
-    let address = config.healthz_bind_address.0;
-    address.into_iter().map(|address| (address, Purpose::Node)).collect()
+    let (health, metrics) = (config.healthz_bind_address.0, config.metrics_bind_address.0);
+    let purpose = |address| match (health == Some(address), metrics == Some(address)) {
+        (true, true) => Purpose::Node(Answers::Both),
+        (true, false) => Purpose::Node(Answers::Health),
+        (false, _) => Purpose::Node(Answers::Metrics),
+    };
+    let addresses = health.into_iter().chain(metrics);
+    addresses.map(|address| (address, purpose(address))).collect()
 }
 
 /// The listeners of the Services, on the addresses that serve node ports (semantics H2). Of two

@@ -87,9 +87,13 @@ mod tests {
 
     #[test]
     fn only_listening_sockets_count() {
-        let text = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt\n   \
-                    0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000 0 0 71\n   \
-                    1: 0100007F:1F90 0100007F:9999 01 00000000:00000000 00:00000000 00000000 0 0 72\n";
+        let line = |local: &str, remote: &str, state: &str, inode: u8| {
+            format!(" 0: {local} {remote} {state} 0:0 00:0 0 0 0 {inode} 1 0 100\n")
+        };
+        let text = "  sl  local_address rem_address   st\n".to_owned()
+            + &line("0100007F:1F90", "00000000:0000", "0A", 71)
+            + &line("0100007F:1F90", "0100007F:9999", "01", 72);
+        let text = text.as_str();
         assert_eq!(listening_inodes(text, 8080), [71]);
         assert!(listening_inodes(text, 8081).is_empty() && listening_inodes("x", 1).is_empty());
     }

@@ -10,7 +10,7 @@ mod freshness;
 pub mod holder;
 pub mod view;
 
-pub use door::{Purpose, Refusal};
+pub use door::{Answers, Purpose, Refusal};
 pub use doors::{Doors, Move, check_addresses, node_purposes, service_purposes};
 pub use freshness::{Freshness, SYNC_PERIOD};
 pub use view::{AnswerCounts, HealthView};

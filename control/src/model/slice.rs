@@ -7,6 +7,7 @@ use super::words::{self, Family, ObjectKey};
 use k8s_openapi::api::discovery::v1 as discovery;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::SystemTime;
 use tidegate_dataplane::types::{L4Port, Protocol};
 
 /// An `EndpointSlice`, as far as balancing depends on it.
@@ -20,6 +21,8 @@ pub struct EndpointSlice {
     pub ports: Vec<SlicePort>,
     /// Its endpoints.
     pub endpoints: Vec<SliceEndpoint>,
+    /// When what it tells came about, as the endpoint controller wrote it (semantics J7).
+    pub trigger_time: Option<SystemTime>,
 }
 
 /// A port of a slice.
@@ -68,8 +71,21 @@ impl TryFrom<&discovery::EndpointSlice> for EndpointSlice {
         let ports = object.ports.as_deref().unwrap_or_default();
         let ports = ports.iter().enumerate().map(|(i, port)| slice_port(i, port));
         let ports: Result<Vec<_>, _> = ports.filter_map(Result::transpose).collect();
-        Ok(Self { key, service, ports: ports?, endpoints: endpoints(object, family)? })
+        Ok(Self {
+            key,
+            service,
+            ports: ports?,
+            endpoints: endpoints(object, family)?,
+            trigger_time: trigger_time(object),
+        })
     }
+}
+
+/// A time that cannot be read is no time: it serves measurement alone.
+fn trigger_time(object: &discovery::EndpointSlice) -> Option<SystemTime> {
+    let annotations = object.metadata.annotations.as_ref()?;
+    let text = annotations.get("endpoints.kubernetes.io/last-change-trigger-time")?;
+    humantime::parse_rfc3339(text).ok()
 }
 
 /// A port without name or number is skipped (semantics B5); an empty name is a name.

@@ -3,7 +3,7 @@
 use crate::admin::query::Query;
 use crate::admin::report::List;
 use crate::daemon::control::Control;
-use crate::daemon::report::{node, packets, services, status::status};
+use crate::daemon::report::{metrics, node, packets, services, status::status};
 use crate::explain::{Explainer, Explanation, Question};
 
 /// Answers. A caller that went away meanwhile is no error.
@@ -17,6 +17,10 @@ pub(crate) fn answer(control: &mut Control, query: Query) {
         Query::Workers(to) => to.send(list(node::workers(control))).is_ok(),
         Query::Neighbors(to) => to.send(list(node::neighbors(control))).is_ok(),
         Query::Drops(to) => to.send(packets::drops(control)).is_ok(),
+        Query::Metrics(to) => {
+            let is_native = control.config.metrics.native_histograms;
+            to.send((metrics::scrape(control), is_native)).is_ok()
+        }
         Query::Explain(question, to) => to.send(explain(control, &question)).is_ok(),
         Query::Latency(to) => {
             control.collect_latency();

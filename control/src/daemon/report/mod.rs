@@ -2,6 +2,7 @@
 
 mod answer;
 mod counters;
+mod metrics;
 mod node;
 mod packets;
 mod services;

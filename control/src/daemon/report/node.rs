@@ -7,8 +7,9 @@ use crate::daemon::control::Control;
 use crate::daemon::meter::Series;
 use crate::daemon::report::counters::ledger;
 use rustix::time::{ClockId, clock_gettime};
+use std::collections::BTreeMap;
 use tidegate_dataplane::engine::{QueueBinding, QueueStatistics, WorkerPlacement};
-use tidegate_dataplane::snapshot::{NextHop, NextHopState};
+use tidegate_dataplane::snapshot::{NextHop, NextHopState, Snapshot};
 use tidegate_dataplane::stats::Counter;
 use tidegate_dataplane::stats::counters::FramePlace;
 use tidegate_dataplane::types::{IfIndex, MacAddress};
@@ -142,7 +143,7 @@ fn sleep_word(placement: &WorkerPlacement) -> &'static str {
 }
 
 /// The clock that heartbeats are stamped with.
-fn monotonic_ns() -> u64 {
+pub(super) fn monotonic_ns() -> u64 {
     let now = clock_gettime(ClockId::Monotonic);
     let part = |value: i64| u64::try_from(value).unwrap_or_default();
     part(now.tv_sec) * 1_000_000_000 + part(now.tv_nsec)
@@ -160,6 +161,15 @@ pub(crate) fn neighbors(control: &Control) -> Vec<NeighborReport> {
         snat_address: hop.snat_address.map(|address| address.to_string()),
     };
     snapshot.next_hops.iter().map(hop).collect()
+}
+
+/// How many next hops are in each state that any is in.
+pub(super) fn neighbor_counts(snapshot: &Snapshot) -> BTreeMap<&'static str, u64> {
+    let mut counts = BTreeMap::new();
+    for hop in snapshot.next_hops.iter() {
+        *counts.entry(state_word(hop.state)).or_default() += 1;
+    }
+    counts
 }
 
 fn state_word(state: NextHopState) -> &'static str {

@@ -39,7 +39,7 @@ impl Node {
     /// Listens for health checks of the node itself.
     fn of_itself() -> (Self, SocketAddr) {
         let (mut node, address) = (Self::new(), SocketAddr::from(([127, 0, 0, 1], free_port())));
-        let purpose = Purpose::Node;
+        let purpose = Purpose::Node(Answers::Health);
         assert_eq!(node.doors.follow([(address, purpose)].into(), Instant::now()), []);
         (node, address)
     }
@@ -194,11 +194,18 @@ async fn timeless(address: SocketAddr, path: &str) -> String {
     format!("{status} {}", parts.collect::<Vec<_>>().join("\""))
 }
 
+/// The end of the body.
+fn families(healthy: bool) -> String {
+    let family = format!("{{\"lastUpdated\":\"T\",\"healthy\":{healthy}}}");
+    format!("\"status\":{{\"IPv4\":{family},\"IPv6\":{family}}}}}")
+}
+
 #[tokio::test]
 async fn h9_h10_h12_h13_a_node_that_goes_fails_healthz_and_stays_alive() {
     let (node, address) = Node::of_itself();
-    let healthy = "200 {\"lastUpdated\":\"T\",\"currentTime\":\"T\",\"nodeEligible\":true,\
-                   \"healthy\":true,\"status\":{\"IPv4\":{\"lastUpdated\":\"T\",\"healthy\":true}}}";
+    let head = "200 {\"lastUpdated\":\"T\",\"currentTime\":\"T\",\"nodeEligible\":true,\
+                \"healthy\":true";
+    let healthy = format!("{head},{}", families(true));
     assert_eq!(timeless(address, "/healthz").await, healthy);
     node.view.send_modify(|view| view.is_eligible = false);
     let leaving = healthy.replace("200", "503").replace("Eligible\":true", "Eligible\":false");
@@ -214,8 +221,8 @@ async fn h11_changes_that_wait_for_two_sync_periods_fail_both() {
     node.age(SYNC_PERIOD + Duration::from_secs(20));
     assert!(timeless(address, "/healthz").await.starts_with("200"));
     node.age(2 * SYNC_PERIOD);
-    let late = "503 {\"lastUpdated\":\"T\",\"currentTime\":\"T\",\"healthy\":false,\
-                \"status\":{\"IPv4\":{\"lastUpdated\":\"T\",\"healthy\":false}}}";
+    let head = "503 {\"lastUpdated\":\"T\",\"currentTime\":\"T\",\"healthy\":false";
+    let late = format!("{head},{}", families(false));
     assert_eq!(timeless(address, "/livez").await, late);
     assert!(timeless(address, "/healthz").await.starts_with("503"));
     node.view.send_modify(|view| view.freshness.published(SystemTime::now()));
@@ -240,4 +247,19 @@ async fn a_stranger_that_says_nothing_keeps_nobody_out() {
         silent.push(TcpStream::connect(address).await.unwrap());
     }
     assert!(timeless(address, "/healthz").await.starts_with("200"));
+}
+
+#[test]
+fn one_address_for_health_and_metrics_is_one_listener() {
+    let mut config = Config::default();
+    let purposes = |config: &Config| {
+        let listed = node_purposes(config).into_iter();
+        listed.map(|(address, purpose)| format!("{address} {purpose}")).collect::<Vec<_>>()
+    };
+    assert_eq!(purposes(&config), ["0.0.0.0:10271 healthzBindAddress and metricsBindAddress"]);
+    config.metrics_bind_address = "127.0.0.1:9".to_owned().try_into().unwrap();
+    let two = ["0.0.0.0:10271 healthzBindAddress", "127.0.0.1:9 metricsBindAddress"];
+    assert_eq!(purposes(&config), two);
+    config.healthz_bind_address = String::new().try_into().unwrap();
+    assert_eq!(purposes(&config), two[1..]);
 }

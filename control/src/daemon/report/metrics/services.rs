@@ -1,0 +1,220 @@
+//! Service ports and their backends.
+
+use crate::compile::{BackendState, ServiceReport};
+use crate::daemon::tally::{Tally, backend_totals};
+use crate::metrics::family::{Family, Label};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tidegate_dataplane::stats::{BackendCounters, Counter, WorkerCounters};
+
+/// Where the counts are.
+pub(super) struct Counted<'a> {
+    pub(super) tally: &'a Tally,
+    pub(super) workers: &'a [Arc<WorkerCounters>],
+}
+
+impl Counted<'_> {
+    /// One counter of all backends of a service port, those that left included; all workers.
+    fn sum(&self, service: &ServiceReport, counter: fn(&BackendCounters) -> &Counter) -> u64 {
+        let slots = self.tally.backends(service.id).filter(|(slot, _)| slot.0 != 0);
+        let of_slot = |(slot, _)| -> u64 {
+            self.workers.iter().map(|worker| counter(worker.backend(slot)).get()).sum()
+        };
+        slots.map(of_slot).sum()
+    }
+
+    fn refused(&self, service: &ServiceReport) -> [u64; 2] {
+        let counters = self.workers.iter().map(|worker| worker.service(service.id));
+        counters.fold([0, 0], |[dropped, rejected], counters| {
+            let (more_dropped, more_rejected) =
+                (counters.dropped_packets.get(), counters.rejected_packets.get());
+            [dropped + more_dropped, rejected + more_rejected]
+        })
+    }
+}
+
+/// A service port by three labels. A port without a name is told by its number.
+fn labels(service: &ServiceReport) -> [(&'static str, Label); 3] {
+    let port = if service.port_name.is_empty() {
+        service.port.to_string().into()
+    } else {
+        (&service.port_name).into()
+    };
+    [
+        ("namespace", (&service.namespace).into()),
+        ("service", (&service.name).into()),
+        ("port", port),
+    ]
+}
+
+fn with<const N: usize>(
+    [a, b, c]: [(&'static str, Label); 3],
+    more: [(&'static str, Label); N],
+) -> Vec<(&'static str, Label)> {
+    [a, b, c].into_iter().chain(more).collect()
+}
+
+/// Ten series for each service port.
+pub(super) fn of_ports<'a>(
+    reports: impl Iterator<Item = &'a ServiceReport>,
+    counted: &Counted<'_>,
+) -> Vec<Family> {
+    let mut packets =
+        Family::counter("tidegate_service_packets", "Packets forwarded for a service port.");
+    let mut bytes =
+        Family::counter("tidegate_service_bytes", "Bytes forwarded for a service port.");
+    let mut flows = Family::counter("tidegate_service_new_flows", "Flows begun to a service port.");
+    let mut dropped = Family::counter(
+        "tidegate_service_dropped_packets",
+        "Packets to a service port that were dropped.",
+    );
+    let mut rejected = Family::counter(
+        "tidegate_service_rejected_packets",
+        "Packets to a service port that were answered with an ICMP error.",
+    );
+    let mut backends =
+        Family::gauge("tidegate_service_backends", "Endpoints of a service port by their state.");
+    for service in reports {
+        let own = labels(service);
+        let directions = [
+            (
+                "in",
+                counted.sum(service, |c| &c.forward_packets),
+                counted.sum(service, |c| &c.forward_bytes),
+            ),
+            (
+                "out",
+                counted.sum(service, |c| &c.reply_packets),
+                counted.sum(service, |c| &c.reply_bytes),
+            ),
+        ];
+        for (direction, packet_count, byte_count) in directions {
+            let labels = with(own.clone(), [("direction", direction.into())]);
+            packets.push_labelled(labels.clone(), packet_count);
+            bytes.push_labelled(labels, byte_count);
+        }
+        flows.push(own.clone(), counted.sum(service, |c| &c.new_flows));
+        let [dropped_count, rejected_count] = counted.refused(service);
+        dropped.push(own.clone(), dropped_count);
+        rejected.push(own.clone(), rejected_count);
+        for (state, count) in states(service) {
+            backends.push_labelled(with(own.clone(), [("state", state.into())]), count);
+        }
+    }
+    vec![packets, bytes, flows, dropped, rejected, backends]
+}
+
+fn states(service: &ServiceReport) -> [(&'static str, u64); 3] {
+    let unready = service.backends.iter().filter(|b| b.state == BackendState::NotReady).count();
+    [
+        ("ready", service.ready_count as u64),
+        ("draining", service.draining_count as u64),
+        ("unready", unready as u64),
+    ]
+}
+
+/// Two series for each backend; as many as there are pods, so only where they are asked for.
+pub(super) fn of_backends<'a>(
+    reports: impl Iterator<Item = &'a ServiceReport>,
+    counted: &Counted<'_>,
+) -> Vec<Family> {
+    let mut packets =
+        Family::counter("tidegate_backend_packets", "Packets forwarded to and from a backend.");
+    let mut flows = Family::gauge("tidegate_backend_flows", "Live flows of a backend.");
+    for service in reports {
+        let own = labels(service);
+        for backend in &service.backends {
+            let address = SocketAddr::new(backend.address.into(), backend.port.number());
+            let labels = with(own.clone(), [("backend", address.to_string().into())]);
+            let totals = backend_totals(backend.slot, counted.workers);
+            packets.push_labelled(labels.clone(), totals.packets);
+            flows.push_labelled(labels, totals.flows);
+        }
+    }
+    vec![packets, flows]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compile::{BackendReport, SelectionKind};
+    use crate::metrics::exposition::{Form, write};
+    use crate::model::TrafficPolicy;
+    use tidegate_dataplane::types::{
+        BackendSlot, IpAddress, L4Port, NextHopId, Protocol, ServiceId,
+    };
+
+    fn service(id: u32, name: &str, port_name: &str) -> ServiceReport {
+        let backend = BackendReport {
+            address: IpAddress::v4([10, 0, 0, 1]),
+            port: L4Port::new(8080),
+            pod: None,
+            slot: BackendSlot(id),
+            next_hop: NextHopId(0),
+            state: BackendState::NotReady,
+            is_local: false,
+            is_used: true,
+            reason: None,
+        };
+        ServiceReport {
+            id: ServiceId(id),
+            namespace: "shop".into(),
+            name: name.into(),
+            port_name: port_name.into(),
+            protocol: Protocol::Tcp,
+            port: L4Port::new(80),
+            node_port: None,
+            policy: TrafficPolicy::Cluster,
+            fronts: vec![],
+            selection: SelectionKind::Forward,
+            backends: vec![backend],
+            ready_count: 2,
+            draining_count: 1,
+            warnings: vec![],
+        }
+    }
+
+    fn text(families: Vec<Family>) -> String {
+        String::from_utf8(write(families, Form::Classic, false).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn series_of_a_deleted_service_are_gone_and_a_port_without_name_is_its_number() {
+        let workers = [Arc::new(WorkerCounters::default()), Arc::new(WorkerCounters::default())];
+        for worker in &workers {
+            worker.backend(BackendSlot(1)).forward_packets.add(3);
+            worker.backend(BackendSlot(1)).reply_bytes.add(50);
+            worker.service(ServiceId(1)).dropped_packets.add(1);
+        }
+        let mut tally = Tally::default();
+        let mut reports = vec![service(1, "web", "http"), service(2, "dns", "")];
+        tally.learn(reports.iter());
+        let counted = Counted { tally: &tally, workers: &workers };
+        let before = text(of_ports(reports.iter(), &counted));
+        for (name, label, value) in [
+            ("packets_total", ",direction=\"in\"", 6),
+            ("bytes_total", ",direction=\"out\"", 100),
+            ("dropped_packets_total", "", 2),
+            ("backends", ",state=\"unready\"", 1),
+        ] {
+            let own = "namespace=\"shop\",service=\"web\",port=\"http\"";
+            let line = format!("tidegate_service_{name}{{{own}{label}}} {value}");
+            assert!(before.lines().any(|l| l == line), "{line} is missing in:\n{before}");
+        }
+        assert!(before.contains("service=\"dns\",port=\"80\""), "{before}");
+        assert_eq!(before.matches("service=\"web\"").count(), 10, "{before}");
+        reports.remove(0);
+        let after = text(of_ports(reports.iter(), &counted));
+        assert!(!after.contains("web") && after.contains("dns"), "{after}");
+    }
+
+    #[test]
+    fn a_backend_is_told_by_its_address() {
+        let workers = [Arc::new(WorkerCounters::default())];
+        workers[0].backend(BackendSlot(1)).flows.add(4);
+        let counted = Counted { tally: &Tally::default(), workers: &workers };
+        let told = text(of_backends([service(1, "web", "http")].iter(), &counted));
+        let line = "port=\"http\",backend=\"10.0.0.1:8080\"} 4";
+        assert!(told.contains(line), "{told}");
+    }
+}

@@ -1,0 +1,154 @@
+//! Workers: their time, flows and frames, and how long packets stay with them.
+
+use crate::config::Config;
+use crate::daemon::latency::LatencyTotals;
+use crate::daemon::report::node::monotonic_ns;
+use crate::metrics::distribution::Distribution;
+use crate::metrics::family::{Family, Label};
+use hdrhistogram::Histogram;
+use std::time::{Duration, SystemTime};
+use tidegate_dataplane::engine::{Engine, WorkerPlacement};
+use tidegate_dataplane::stats::counters::{FlowEnd, FramePlace, LoopCounters};
+use tidegate_dataplane::stats::{Counter, Stage};
+
+/// Upper bounds of latencies: 250 ns to 8 ms, each twice the one before.
+const LATENCY_FIRST_SECONDS: f64 = 250e-9;
+const LATENCY_BUCKETS: i32 = 16;
+
+pub(super) fn families(engine: &Engine, config: &Config, now: SystemTime) -> Vec<Family> {
+    let placements = engine.placements();
+    let counters = engine.counters();
+    let pairs: Vec<_> = placements
+        .iter()
+        .filter_map(|p| Some((p, &counters.get(usize::from(p.worker.0))?.work)))
+        .collect();
+    let mut families = of_time(&pairs, now);
+    families.extend(of_flows(&pairs));
+    families.push(frames(&pairs));
+    let capacity = Family::gauge("tidegate_flow_table_capacity", "Flows that fit the tables.");
+    families.push(capacity.with(u64::from(config.conntrack.max_flows)));
+    families
+}
+
+type Pairs<'a> = [(&'a WorkerPlacement, &'a LoopCounters)];
+
+fn worker(placement: &WorkerPlacement) -> (&'static str, Label) {
+    ("worker", placement.worker.0.to_string().into())
+}
+
+fn of_time(pairs: &Pairs<'_>, now: SystemTime) -> Vec<Family> {
+    let mut busy =
+        Family::counter("tidegate_worker_busy_seconds", "Time that a worker spent on packets.");
+    let mut polls =
+        Family::counter("tidegate_worker_polls", "Rounds of a worker's loop by their outcome.");
+    let mut beat = Family::gauge(
+        "tidegate_worker_last_heartbeat_timestamp_seconds",
+        "When a worker beat last.",
+    );
+    let mut handed = Family::counter(
+        "tidegate_worker_handed_packets",
+        "Packets that a worker handed to the owner of their flow or egress.",
+    );
+    for (placement, counters) in pairs {
+        let cpu = placement.cpu.map_or_else(|| "none".to_owned(), |cpu| cpu.to_string());
+        busy.push_real([worker(placement), ("cpu", cpu.into())], seconds(counters.busy_ns.get()));
+        let rounds = [
+            ("work", &counters.polls_work),
+            ("empty", &counters.polls_empty),
+            ("sleep", &counters.sleeps),
+        ];
+        for (result, count) in rounds {
+            polls.push([worker(placement), ("result", result.into())], count.get());
+        }
+        let age_ns = monotonic_ns().saturating_sub(counters.heartbeat_ns.get());
+        let at = now.checked_sub(Duration::from_nanos(age_ns)).unwrap_or(SystemTime::UNIX_EPOCH);
+        beat.push_real([worker(placement)], unix_seconds(at));
+        handed.push([worker(placement)], counters.handed_packets.get());
+    }
+    vec![busy, polls, beat, handed]
+}
+
+fn of_flows(pairs: &Pairs<'_>) -> Vec<Family> {
+    let mut flows = Family::gauge("tidegate_flows", "Live flows.");
+    let mut ports = Family::gauge("tidegate_snat_ports_used", "Source ports in use.");
+    let mut ended = Family::counter("tidegate_flows_expired", "Flows that ended, by cause.");
+    for (placement, counters) in pairs {
+        flows.push([worker(placement)], counters.flows.get());
+        ports.push([worker(placement)], counters.snat_ports_used.get());
+        for end in FlowEnd::ALL {
+            let count = counters.flows_ended.get(*end as usize).map_or(0, Counter::get);
+            ended.push([worker(placement), ("cause", end.name().into())], count);
+        }
+    }
+    vec![flows, ports, ended]
+}
+
+fn frames(pairs: &Pairs<'_>) -> Family {
+    let mut frames = Family::gauge("tidegate_umem_frames", "Frames by where they are.");
+    for (placement, counters) in pairs {
+        for place in FramePlace::ALL {
+            let count = counters.frames.get(*place as usize).map_or(0, Counter::get);
+            frames.push([worker(placement), ("place", place.name().into())], count);
+        }
+    }
+    frames
+}
+
+/// Sampled packets' latencies since the start; a reset of `tidegate latency` does not touch them.
+pub(super) fn latency(totals: &LatencyTotals) -> [Family; 3] {
+    let told = [
+        (
+            Stage::Forwarding,
+            "tidegate_forwarding_duration_seconds",
+            "From a worker's read to the transmit ring, of sampled packets.",
+        ),
+        (
+            Stage::QueueWait,
+            "tidegate_queue_wait_duration_seconds",
+            "From the XDP program to a worker's read, of sampled packets.",
+        ),
+        (
+            Stage::Total,
+            "tidegate_total_duration_seconds",
+            "From the XDP program to the transmit ring, of sampled packets.",
+        ),
+    ];
+    told.map(|(stage, name, help)| {
+        let seen = distribution(totals.lifetime(stage));
+        Family::histogram(name, help).with_distribution([], seen)
+    })
+}
+
+/// A recorded histogram in Prometheus' buckets; within its own 1 %.
+fn distribution(recorded: &Histogram<u64>) -> Distribution {
+    let mut seen = Distribution::exponential(LATENCY_FIRST_SECONDS, 2.0, LATENCY_BUCKETS);
+    for step in recorded.iter_recorded() {
+        seen.observe(seconds(step.value_iterated_to()), step.count_since_last_iteration());
+    }
+    seen
+}
+
+fn seconds(ns: u64) -> f64 {
+    Duration::from_nanos(ns).as_secs_f64()
+}
+
+pub(super) fn unix_seconds(time: SystemTime) -> f64 {
+    time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn recorded_latencies_fall_into_their_buckets() {
+        let mut recorded = Histogram::<u64>::new_with_bounds(1, 1_000_000_000, 2).unwrap();
+        recorded.record_n(240, 5).unwrap();
+        recorded.record_n(900, 2).unwrap();
+        recorded.record(1_000_000_000).unwrap();
+        let seen = distribution(&recorded);
+        let met: Vec<_> = seen.classic().iter().filter(|(_, count)| *count > 0).collect();
+        assert_eq!(met, [&(250e-9, 5), &(1e-6, 2), &(f64::INFINITY, 1)]);
+        assert_eq!(seen.sum_and_count().1, 8);
+    }
+}
