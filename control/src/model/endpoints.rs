@@ -119,7 +119,7 @@ mod tests {
         Service {
             key: ObjectKey::new("default", "web"),
             skipped: None,
-            families: vec![],
+            families: Box::default(),
             ports: vec![],
             external_policy: TrafficPolicy::Cluster,
             selector: selector.iter().map(own).collect(),
@@ -129,6 +129,7 @@ mod tests {
             source_ranges: vec![],
             affinity_timeout: None,
             health_check_port: None,
+            face: Arc::default(),
             unsupported: vec![],
         }
     }

@@ -1,6 +1,7 @@
 //! Services.
 
 use super::error::ObjectError;
+use super::face::ServiceFace;
 use super::words::{self, Family, ObjectKey};
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1 as core;
@@ -24,7 +25,7 @@ pub struct Service {
     /// (semantics A1-A4).
     pub skipped: Option<&'static str>,
     /// The families that it has a cluster IP of (semantics A5).
-    pub families: Vec<Family>,
+    pub families: Box<[Family]>,
     /// Its TCP and UDP ports.
     pub ports: Vec<ServicePortSpec>,
     /// `spec.externalTrafficPolicy`.
@@ -44,6 +45,8 @@ pub struct Service {
     /// Where outer load balancers ask for local endpoints: of type LoadBalancer with policy Local
     /// alone (semantics H1).
     pub health_check_port: Option<L4Port>,
+    /// What people see of it.
+    pub face: Arc<ServiceFace>,
     /// What it asks for and this release does not do: told, never ignored in silence.
     pub unsupported: Vec<String>,
 }
@@ -106,7 +109,7 @@ impl TryFrom<&core::Service> for Service {
         let skipped = skip_reason(type_, &spec, object.metadata.labels.as_ref());
         Ok(Self {
             skipped,
-            families: families(&spec)?,
+            families: families(&spec)?.into(),
             ports: if skipped.is_some() { vec![] } else { ports(&spec, type_, &mut unsupported)? },
             external_policy: external_policy(&spec)?,
             selector: spec.selector.clone().unwrap_or_default(),
@@ -116,6 +119,7 @@ impl TryFrom<&core::Service> for Service {
             source_ranges: source_ranges(&spec)?,
             affinity_timeout: affinity_timeout(&spec)?,
             health_check_port: health_check_port(&spec)?,
+            face: Arc::new(object.into()),
             unsupported,
             key,
         })
@@ -336,7 +340,7 @@ mod tests {
     #[test]
     fn a_manifest_without_cluster_ip_gets_what_the_api_server_would_give() {
         let web = service("spec: {type: NodePort, ports: [{port: 80}]}").unwrap();
-        assert_eq!(web.families, [Family::V4]);
+        assert_eq!(*web.families, [Family::V4]);
         assert_eq!(web.key, ObjectKey::new("default", "web"));
         assert_eq!(web.ports[0].target, TargetPort::Number(L4Port::new(80)));
         assert!(web.ports[0].wants_node_port && web.ports[0].node_port.is_none());

@@ -21,6 +21,8 @@ pub struct EndpointSlice {
     pub ports: Vec<SlicePort>,
     /// Its endpoints.
     pub endpoints: Vec<SliceEndpoint>,
+    /// The first address that is not of its `addressType`, and was skipped (semantics B6).
+    pub wrong_family: Option<IpAddr>,
     /// When what it tells came about, as the endpoint controller wrote it (semantics J7).
     pub trigger_time: Option<SystemTime>,
 }
@@ -75,6 +77,7 @@ impl TryFrom<&discovery::EndpointSlice> for EndpointSlice {
             key,
             service,
             ports: ports?,
+            wrong_family: wrong_family(object, family),
             endpoints: endpoints(object, family)?,
             trigger_time: trigger_time(object),
         })
@@ -98,6 +101,12 @@ fn slice_port(i: usize, port: &discovery::EndpointPort) -> Result<Option<SlicePo
     let name = name.as_str().into();
     let number = words::port(number, &format!("ports[{i}].port"))?;
     Ok(Some(SlicePort { name, protocol, port: number }))
+}
+
+fn wrong_family(object: &discovery::EndpointSlice, family: Option<Family>) -> Option<IpAddr> {
+    let family = family?;
+    let first = object.endpoints.iter().filter_map(|endpoint| endpoint.addresses.first());
+    first.filter_map(|text| words::address(text)).find(|address| Family::of(*address) != family)
 }
 
 /// FQDN slices and addresses of the wrong family are skipped (semantics B6).
