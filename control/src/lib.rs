@@ -8,6 +8,7 @@ pub mod compile;
 pub mod config;
 pub mod daemon;
 pub mod demo;
+pub mod events;
 pub mod explain;
 pub mod fault;
 pub mod health;

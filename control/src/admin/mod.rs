@@ -2,10 +2,12 @@
 //! `-o json`. The server holds no state: it asks the control thread by messages ([`query`]).
 
 pub mod client;
+mod event_report;
 pub mod query;
 pub mod report;
 pub mod server;
 mod wording;
 
 pub use client::{Client, ClientError};
+pub use event_report::EventReport;
 pub use query::{Mailbox, Query};

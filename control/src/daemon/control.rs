@@ -110,6 +110,7 @@ impl Control {
         Self {
             store: Store::new(&node),
             compiler: Compiler::default(),
+            signals: Signals::new(&node),
             latency: LatencyTotals::new(sampled_every),
             config,
             node,
@@ -119,7 +120,6 @@ impl Control {
             attachments: Attachments::default(),
             meter: Meter::default(),
             tally: Tally::default(),
-            signals: Signals::default(),
             source: SourceStatus::default(),
             compiled: CompiledStatus::default(),
             started: (Instant::now(), SystemTime::now()),
@@ -266,7 +266,9 @@ impl Control {
     fn sample(&mut self) {
         self.collect_latency();
         let values = report::series(self);
-        self.meter.sample(Instant::now(), values);
+        let now = Instant::now();
+        self.meter.sample(now, values);
+        signals::sample(self, now);
         self.probe();
         self.reap();
         report::tell_systemd(self);

@@ -87,6 +87,7 @@ impl Session {
             .map_err(|error| Fault::from_error(Exit::Unavailable, "start the source", &error))?;
         let mut inputs = Inputs { source, queries };
         control.signals.open(mailbox.clone());
+        control.signals.publish_events(&options.config, &control.node);
         control.first(&mut inputs).await;
         check_zero_copy(control)?;
         let status = report::status(control);

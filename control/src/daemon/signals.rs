@@ -1,14 +1,17 @@
-//! What the daemon tells of itself without being asked by a command: health and metrics. The
+//! What the daemon tells of itself without being asked by a command: health, metrics, events. The
 //! control loop says what happened; what follows from it is worked out at the next tick, so that
 //! a change on its way to the workers does not wait for it.
 
 use crate::admin::query::Mailbox;
 use crate::compile::node_addresses;
-use crate::config::{NodePortAddress, SourceKind};
+use crate::config::{Config, NodePortAddress, Role, SourceKind, interface_config};
+use crate::daemon::attachments::Live;
 use crate::daemon::control::Control;
+use crate::events::watcher::InterfaceFact;
+use crate::events::{Event, EventLog, Facts, Publisher, Reason, Subject, Watcher};
 use crate::health::view::{is_eligible, service_checks};
 use crate::health::{
-    AnswerCounts, Doors, HealthView, Purpose, SYNC_PERIOD, check_addresses, node_purposes,
+    AnswerCounts, Doors, HealthView, Move, Purpose, SYNC_PERIOD, check_addresses, node_purposes,
     service_purposes,
 };
 use crate::metrics::sync::SyncStats;
@@ -18,12 +21,17 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
+use tidegate_dataplane::stats::WorkerCounters;
+use tidegate_dataplane::verdict::DropReason;
 use tokio::sync::watch;
 
 /// What the outside may read, and the listeners where it does.
 #[derive(Debug)]
 pub(crate) struct Signals {
     pub(crate) sync: SyncStats,
+    pub(crate) events: EventLog,
+    watcher: Watcher,
+    publisher: Option<Publisher>,
     view: watch::Sender<HealthView>,
     counts: Arc<AnswerCounts>,
     doors: Option<Doors>,
@@ -33,10 +41,14 @@ pub(crate) struct Signals {
     refused: Option<Instant>,
 }
 
-impl Default for Signals {
-    fn default() -> Self {
+impl Signals {
+    /// Nothing happened yet on the node of this name.
+    pub(crate) fn new(node: &str) -> Self {
         Self {
             sync: SyncStats::new(SystemTime::now()),
+            events: EventLog::default(),
+            watcher: Watcher::new(node),
+            publisher: None,
             view: watch::Sender::new(HealthView::default()),
             counts: Arc::default(),
             doors: None,
@@ -46,9 +58,7 @@ impl Default for Signals {
             refused: None,
         }
     }
-}
 
-impl Signals {
     /// Begins to answer. Questions that only the control loop can answer wait in its mailbox.
     pub(crate) fn open(&mut self, mailbox: Mailbox) {
         let doors = Doors::new(self.view.subscribe(), Arc::clone(&self.counts), mailbox);
@@ -58,6 +68,7 @@ impl Signals {
     /// The source tells `event`; `before` is what was known until now.
     pub(crate) fn heard(&mut self, before: &ClusterState, event: &SourceEvent) {
         self.sync.heard(before, event, SystemTime::now());
+        self.is_stale |= matches!(event, SourceEvent::Refused(_));
     }
 
     /// What it told is to be published.
@@ -81,6 +92,26 @@ impl Signals {
         self.sync.published(self.begun.elapsed(), now);
         self.view.send_modify(|view| view.freshness.published(now));
         (self.is_stale, self.refused) = (true, None);
+    }
+
+    /// Publishes events from now on, where the source is an API server.
+    pub(crate) fn publish_events(&mut self, config: &Config, node: &str) {
+        if config.source.kind == SourceKind::Kubernetes {
+            self.publisher = Some(Publisher::connect(config.client_connection.clone(), node));
+        }
+    }
+
+    /// Events that the API server did not get; none where none is asked.
+    pub(crate) fn events_lost(&self) -> Option<u64> {
+        self.publisher.as_ref().map(Publisher::lost)
+    }
+
+    /// Keeps an event, and publishes it where there is an API server; `uid` is its object's.
+    fn tell(&mut self, event: Event, uid: Option<Arc<str>>) {
+        if let Some(publisher) = &self.publisher {
+            publisher.publish(event.clone(), uid);
+        }
+        self.events.add(event, SystemTime::now());
     }
 
     /// Answers of the health checks.
@@ -128,7 +159,61 @@ pub(crate) fn tick(control: &mut Control, now: Instant) {
         refresh(control);
     }
     let Signals { doors: Some(doors), wanted, .. } = &mut control.signals else { return };
-    doors.follow(wanted.clone(), now);
+    let moves = doors.follow(wanted.clone(), now);
+    let events = moves.into_iter().map(|Move { service, refusal }| {
+        let subject = Subject::Service(service);
+        Event::new(subject, Reason::FailedToStartServiceHealthcheck, refusal.words)
+    });
+    tell(control, events.collect());
+}
+
+fn tell(control: &mut Control, events: Vec<Event>) {
+    for event in events {
+        let service = match &event.subject {
+            Subject::Service(key) => control.cluster().services.get(key),
+            Subject::Node(_) => None,
+        };
+        let uid = service.map(|service| Arc::clone(&service.face.uid));
+        control.signals.tell(event, uid);
+    }
+}
+
+/// Looks at what no change tells: whether new flows found no room.
+pub(crate) fn sample(control: &mut Control, now: Instant) {
+    let full = [DropReason::FlowTableFull as usize, DropReason::FlowMapFull as usize];
+    let slots = || control.attachments.names().keys();
+    let of_worker = |worker: &Arc<WorkerCounters>| -> u64 {
+        let counters = slots().map(|slot| &worker.interface(*slot).dropped_packets);
+        counters.map(|dropped| full.map(|at| dropped[at].get()).iter().sum::<u64>()).sum()
+    };
+    let drops = control.engine.counters().iter().map(of_worker).sum();
+    let event = control.signals.watcher.flow_table(drops, now);
+    tell(control, event.into_iter().collect());
+}
+
+/// What is new, to be told.
+fn look(control: &mut Control) {
+    let mut watcher = core::mem::take(&mut control.signals.watcher);
+    let events = watcher.look(&Facts {
+        cluster: control.cluster(),
+        reports: control.reports(),
+        attached: attached(control),
+        refused: control.source.error.as_deref(),
+    });
+    control.signals.watcher = watcher;
+    tell(control, events);
+}
+
+/// Not the interfaces of pods: they come and go with them.
+fn attached(control: &Control) -> BTreeMap<String, InterfaceFact> {
+    let role = |name: &str| interface_config(&control.config.interfaces, name).map(|c| c.role);
+    let live = control.attachments.live().values();
+    let lasting = live.filter(|live| role(&live.request.name) != Some(Role::Backend));
+    let fact = |live: &Live| InterfaceFact {
+        modes: format!("{} XDP, {}", live.attach_word(), live.copy_word().unwrap_or("no queue")),
+        zero_copy_refused: live.granted.queues.iter().find_map(|q| q.zero_copy_refused.clone()),
+    };
+    lasting.map(|live| (live.request.name.clone(), fact(live))).collect()
 }
 
 /// Reads the Services' health checks and the node's state anew.
@@ -137,6 +222,7 @@ fn refresh(control: &mut Control) {
     if !control.source.is_read {
         return;
     }
+    look(control);
     let cluster = control.cluster();
     let is_node_required = control.config.source.kind == SourceKind::Kubernetes;
     // A deleted Node's last form stays in the state (semantics H14).

@@ -14,6 +14,7 @@ pub(super) fn families(signals: &Signals, reports: &Reports) -> Vec<Family> {
     families.extend(of_kube_proxy(&signals.sync));
     families.push(without_local_endpoints(reports));
     families.extend(answers(signals.counts()));
+    families.extend(signals.events_lost().map(events_lost));
     families
 }
 
@@ -103,6 +104,14 @@ fn lacks_local_endpoints(report: &ServiceReport) -> bool {
     report.policy == TrafficPolicy::Local
         && serving().next().is_some()
         && !serving().any(|backend| backend.is_local)
+}
+
+/// Told only where there is an API server to publish to.
+fn events_lost(count: u64) -> Family {
+    let mut family =
+        Family::counter("tidegate_events_lost", "Events that the API server did not get.");
+    family.push([("sink", "kubernetes".into())], count);
+    family
 }
 
 fn answers(counts: &AnswerCounts) -> [Family; 2] {
