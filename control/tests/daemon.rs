@@ -231,6 +231,53 @@ fn h8_health_is_answered_to_the_network_and_a_port_that_another_holds_is_taken_l
     wait_until("the port is left", || curl("http://192.0.2.1:32000/").is_err())
 }
 
+#[test]
+fn events_services_and_endpoints_are_listed_as_kubectl_does() -> Result<()> {
+    let host = Host::new("lists")?;
+    host.files.write_manifest("web", &SERVICE.replace("  selector: {app: web}\n", ""))?;
+    host.files.write_manifest("slice", SLICE)?;
+    let mut daemon = host.start()?;
+    let get = |words: &str| -> Result<String> {
+        let socket = host.files.socket();
+        let args = ["get"].into_iter().chain(words.split(' ')).map(str::to_owned);
+        let args = args.chain(["--socket".to_owned(), socket.display().to_string()]);
+        let output = Command::new(BINARY).args(args).output()?;
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let text = String::from_utf8(output.stdout)?;
+        let lines = text.lines().map(|l| l.split_whitespace().collect::<Vec<_>>().join(" "));
+        Ok(lines.collect::<Vec<_>>().join("\n"))
+    };
+    let services = "NAMESPACE NAME TYPE CLUSTER-IP EXTERNAL-IP PORT(S) AGE\n\
+                    shop web NodePort 10.96.0.10 <none> 80:30080/TCP <unknown>";
+    ensure!(get("services -A")? == services, "{}", get("services -A")?);
+    ensure!(get("svc")?.starts_with("NAMESPACE SERVICE PORT NODEPORT"), "{}", get("svc")?);
+    let endpoints = "NAME ENDPOINTS AGE\nweb 192.0.2.9:8080 <unknown>";
+    ensure!(get("endpoints -n shop")? == endpoints, "{}", get("endpoints -n shop")?);
+    ensure!(get("ep -A -o name")? == "endpoints/web", "{}", get("ep -A -o name")?);
+    let json: serde_json::Value = serde_json::from_str(&get("svc -A -o json")?)?;
+    ensure!(json["items"][0]["spec"]["ports"][0]["nodePort"] == 30_080, "{json}");
+
+    let attached = "Normal XdpAttached node/";
+    daemon.wait_until("the attachment is told", SEEN_MAX, |_| {
+        get("events").is_ok_and(|text| text.contains(attached))
+    })?;
+    host.files.remove_manifest("slice")?;
+    daemon.wait_until("the loss is told", SEEN_MAX, |_| {
+        let lost = "Warning NoReadyBackends service/web no ready endpoint for port 80/TCP";
+        get("events -n shop").is_ok_and(|text| text.contains(lost))
+    })?;
+    Ok(())
+}
+
+const SLICE: &str = "\
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: web-1, namespace: shop, labels: {kubernetes.io/service-name: web}}
+addressType: IPv4
+ports: [{name: '', port: 8080}]
+endpoints: [{addresses: [192.0.2.9], conditions: {ready: true}}]
+";
+
 fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) -> Result<()> {
     let deadline = std::time::Instant::now() + SEEN_MAX;
     while std::time::Instant::now() < deadline {

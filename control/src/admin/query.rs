@@ -1,13 +1,15 @@
 //! Questions to the control thread. Each carries the channel for its answer, so the server needs
 //! no lock and the control thread no state but its own.
 
+use crate::admin::EventReport;
 use crate::admin::report::{
     BackendReport, DropsReport, FlowReport, InterfaceReport, LatencyReport, List, NeighborReport,
     ServiceReport, StatusReport, WorkerReport,
 };
 use crate::explain::{Explanation, Question};
 use crate::metrics::family::Family;
-use core::time::Duration;
+use k8s_openapi::api::core::v1 as core;
+use std::time::Duration;
 use tidegate_dataplane::stats::Stage;
 use tokio::sync::{mpsc, oneshot};
 
@@ -39,6 +41,12 @@ pub enum Query {
     Drops(Answer<DropsReport>),
     /// `/api/v1/neighbors`.
     Neighbors(Answer<List<NeighborReport>>),
+    /// `/api/v1/kubernetes/services`: as Kubernetes has them.
+    ServiceObjects(Answer<List<core::Service>>),
+    /// `/api/v1/kubernetes/endpoints`: as Kubernetes has them.
+    EndpointsObjects(Answer<List<core::Endpoints>>),
+    /// `/api/v1/events`: the last ones.
+    Events(Answer<List<EventReport>>),
     /// `/api/v1/latency`.
     Latency(Answer<LatencyReport>),
     /// `/api/v1/latency.hgrm`: one stage's percentile distribution as text.

@@ -1,19 +1,22 @@
 //! `tidegate get`: lists, in kubectl's look.
 
-use crate::admin::Client;
 use crate::admin::report::{
     BackendReport, DropsReport, FlowReport, InterfaceReport, List, NeighborReport, ServiceReport,
     WorkerReport,
 };
+use crate::admin::{Client, EventReport};
 use crate::cli::args::Output;
 use crate::cli::output::{Format, print, to_json, to_yaml};
-use crate::cli::view::row::{Namespaced, Rows, render};
+use crate::cli::view::kubectl::Shown;
+use crate::cli::view::row::{Namespaced, Rows, render, render_from};
 use crate::cli::view::{drops, names};
 use crate::fault::Fault;
 use clap::{Args, Subcommand};
+use k8s_openapi::api::core::v1 as core;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::io::{self, Write as _};
+use std::time::SystemTime;
 
 /// Arguments of `tidegate get`.
 #[derive(Debug, Args)]
@@ -25,9 +28,15 @@ pub struct GetArgs {
 /// What there is to list.
 #[derive(Debug, Subcommand)]
 enum ListCommand {
-    /// Service ports: node port, policy, backends, flows, rates
+    /// Service ports: node port, policy, backends, flows, rates; with -A as kubectl lists Services
     #[command(visible_alias = "svc")]
     Services(NamespacedArgs),
+    /// Ready endpoints of each Service, as kubectl lists them
+    #[command(visible_alias = "ep")]
+    Endpoints(NamespacedArgs),
+    /// What happened to Services and to this node, the last at the end
+    #[command(visible_alias = "ev")]
+    Events(NamespacedArgs),
     /// Backends: state, flows, packets, share
     #[command(visible_alias = "be")]
     Backends(NamespacedArgs),
@@ -72,17 +81,46 @@ struct Scope {
     /// Things of this namespace alone
     #[arg(short, long, value_name = "NS", env = "TIDEGATE_NAMESPACE")]
     namespace: Option<String>,
-    /// Things of all namespaces, whatever TIDEGATE_NAMESPACE says
+    /// Things of all namespaces, whatever TIDEGATE_NAMESPACE says; Services in kubectl's form
     #[arg(short = 'A', long)]
     all_namespaces: bool,
 }
 
 impl Scope {
+    /// Whether one namespace alone is asked for.
+    fn is_one(&self) -> bool {
+        self.namespace.is_some() && !self.all_namespaces
+    }
+
+    /// kubectl's words.
+    fn nothing_found(&self) -> String {
+        match self.namespace.as_deref().filter(|_| self.is_one()) {
+            Some(namespace) => format!("No resources found in {namespace} namespace."),
+            None => "No resources found".to_owned(),
+        }
+    }
+
     fn narrow<T: Namespaced>(&self, list: &mut List<T>) {
         let Some(namespace) = self.namespace.as_deref().filter(|_| !self.all_namespaces) else {
             return;
         };
         list.items.retain(|item| item.namespace() == namespace);
+    }
+}
+
+/// kubectl's `List`.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct KubernetesList<T> {
+    api_version: &'static str,
+    items: Vec<T>,
+    kind: &'static str,
+}
+
+impl<T> KubernetesList<T> {
+    fn new(list: List<Shown<T>>) -> Self {
+        let items = list.items.into_iter().map(|shown| shown.object).collect();
+        Self { api_version: "v1", items, kind: "List" }
     }
 }
 
@@ -93,6 +131,15 @@ impl Scope {
 pub async fn run(client: &Client, args: GetArgs, quiet: bool) -> Result<(), Fault> {
     let printer = Printer { client, quiet };
     match args.list {
+        ListCommand::Services(NamespacedArgs { scope, output }) if scope.all_namespaces => {
+            printer.objects::<core::Service>("services", &scope, &output).await
+        }
+        ListCommand::Endpoints(NamespacedArgs { scope, output }) => {
+            printer.objects::<core::Endpoints>("endpoints", &scope, &output).await
+        }
+        ListCommand::Events(NamespacedArgs { scope, output }) => {
+            printer.scoped::<EventReport>("/api/v1/events", &scope, &output).await
+        }
         ListCommand::Services(NamespacedArgs { scope, output }) => {
             printer.scoped::<ServiceReport>("/api/v1/services", &scope, &output).await
         }
@@ -129,6 +176,34 @@ impl Printer<'_> {
         let mut list: List<T> = self.client.get(path).await?;
         scope.narrow(&mut list);
         self.print(&list, output)
+    }
+
+    /// A list in Kubernetes' own form. As with kubectl, the namespace is a column only where there
+    /// may be several.
+    async fn objects<T>(&self, plural: &str, scope: &Scope, output: &Output) -> Result<(), Fault>
+    where
+        T: Serialize + DeserializeOwned,
+        Shown<T>: Rows + Namespaced,
+    {
+        let list: List<T> = self.client.get(&format!("/api/v1/kubernetes/{plural}")).await?;
+        let (now, is_wide) = (SystemTime::now(), output.output == Format::Wide);
+        let items = list.items.into_iter().map(|object| Shown { object, now, is_wide });
+        let mut list = List { items: items.collect() };
+        scope.narrow(&mut list);
+        let heads = !output.no_headers;
+        let first = usize::from(scope.is_one());
+        let text = match output.output {
+            Format::Table | Format::Wide if list.items.is_empty() => {
+                self.say(&scope.nothing_found());
+                return Ok(());
+            }
+            Format::Table => render_from(first, &list.items, false, heads),
+            Format::Wide => render_from(first, &list.items, true, heads),
+            Format::Json => to_json(&KubernetesList::new(list))?,
+            Format::Yaml => to_yaml(&KubernetesList::new(list))?,
+            Format::Name => names(&list.items),
+        };
+        print(&text)
     }
 
     async fn list<T>(&self, path: &str, output: &Output) -> Result<(), Fault>

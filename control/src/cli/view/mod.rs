@@ -4,6 +4,7 @@ pub mod drops;
 pub mod explain;
 #[cfg(test)]
 pub(crate) mod fixtures;
+pub mod kubectl;
 pub mod latency;
 pub mod node;
 pub mod number;

@@ -41,6 +41,26 @@ pub fn age(seconds: u64) -> String {
     }
 }
 
+/// An age as kubectl's AGE column has it: `119s`, `9m59s`, `179m`, `7h5m`, `47h`, `7d3h`, `729d`.
+pub fn kubectl_age(seconds: u64) -> String {
+    let (minutes, hours, days) = (seconds / 60, seconds / 3_600, seconds / 86_400);
+    let pair = |large: u64, name: &str, small: u64, small_name: &str| match small {
+        0 => format!("{large}{name}"),
+        _ => format!("{large}{name}{small}{small_name}"),
+    };
+    match (seconds, minutes, hours, days) {
+        (..120, ..) => format!("{seconds}s"),
+        (_, ..10, ..) => pair(minutes, "m", seconds % 60, "s"),
+        (_, ..180, ..) => format!("{minutes}m"),
+        (_, _, ..8, _) => pair(hours, "h", minutes % 60, "m"),
+        (_, _, ..48, _) => format!("{hours}h"),
+        (.., ..8) => pair(days, "d", hours % 24, "h"),
+        (.., ..730) => format!("{days}d"),
+        (.., ..2_920) => pair(days / 365, "y", days % 365, "d"),
+        _ => format!("{}y", days / 365),
+    }
+}
+
 /// Milliseconds as an age; below a second as they are.
 pub fn milliseconds(value: u64) -> String {
     match value {
@@ -99,6 +119,16 @@ mod tests {
         let shown = [0, 59, 60, 252, 11_100, 86_400, 187_200].map(age);
         assert_eq!(shown, ["now", "59s", "1m", "4m12s", "3h5m", "1d", "2d4h"]);
         assert_eq!([999, 1_000].map(milliseconds), ["999ms", "1s"]);
+    }
+
+    #[test]
+    fn kubectls_ages_grow_coarser() {
+        let (hour, day) = (3_600, 86_400);
+        let shown = [119, 120, 599, 600, 179 * 60, 7 * hour + 300, 47 * hour, 7 * day + 3 * hour];
+        let expected = ["119s", "2m", "9m59s", "10m", "179m", "7h5m", "47h", "7d3h"];
+        assert_eq!(shown.map(kubectl_age), expected);
+        let years = [729 * day, 731 * day, 2_920 * day].map(kubectl_age);
+        assert_eq!(years, ["729d", "2y1d", "8y"]);
     }
 
     #[test]

@@ -26,10 +26,15 @@ pub trait Namespaced {
 
 /// The list as a table.
 pub fn render<T: Rows>(items: &[T], wide: bool, with_heads: bool) -> String {
+    render_from(0, items, wide, with_heads)
+}
+
+/// The list as a table, without the columns before `first`.
+pub fn render_from<T: Rows>(first: usize, items: &[T], wide: bool, with_heads: bool) -> String {
     let columns = if wide { T::HEADS.len() } else { T::NARROW };
-    let mut table = Table::new(T::HEADS.get(..columns).unwrap_or(T::HEADS));
+    let mut table = Table::new(T::HEADS.get(first..columns).unwrap_or(T::HEADS));
     for item in items {
-        table.row(item.cells().into_iter().take(columns));
+        table.row(item.cells().into_iter().take(columns).skip(first));
     }
     table.render(with_heads)
 }

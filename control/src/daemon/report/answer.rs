@@ -3,8 +3,9 @@
 use crate::admin::query::Query;
 use crate::admin::report::List;
 use crate::daemon::control::Control;
-use crate::daemon::report::{metrics, node, packets, services, status::status};
+use crate::daemon::report::{metrics, node, objects, packets, services, status::status};
 use crate::explain::{Explainer, Explanation, Question};
+use std::time::SystemTime;
 
 /// Answers. A caller that went away meanwhile is no error.
 pub(crate) fn answer(control: &mut Control, query: Query) {
@@ -16,6 +17,12 @@ pub(crate) fn answer(control: &mut Control, query: Query) {
         Query::Interfaces(to) => to.send(list(node::interfaces(control))).is_ok(),
         Query::Workers(to) => to.send(list(node::workers(control))).is_ok(),
         Query::Neighbors(to) => to.send(list(node::neighbors(control))).is_ok(),
+        Query::ServiceObjects(to) => to.send(list(objects::services(control))).is_ok(),
+        Query::EndpointsObjects(to) => to.send(list(objects::endpoints(control))).is_ok(),
+        Query::Events(to) => {
+            let events = control.signals.events.report(SystemTime::now());
+            to.send(list(events)).is_ok()
+        }
         Query::Drops(to) => to.send(packets::drops(control)).is_ok(),
         Query::Metrics(to) => {
             let is_native = control.config.metrics.native_histograms;

@@ -4,6 +4,7 @@ mod answer;
 mod counters;
 mod metrics;
 mod node;
+mod objects;
 mod packets;
 mod services;
 mod status;
