@@ -50,6 +50,12 @@ impl Compiler {
         report.warnings.extend(lost.iter().map(|(key, _)| {
             format!("{}:{}/{} belongs to another Service", key.address, key.port, key.protocol)
         }));
+        if !plan.service.external_addresses.is_empty() && !self.serves_external_addresses() {
+            report.warnings.push(
+                "spec.externalIPs are not served: featureGates.AllowServiceExternalIPs is false"
+                    .to_owned(),
+            );
+        }
         report
     }
 

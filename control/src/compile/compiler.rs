@@ -17,7 +17,7 @@ use crate::netlink::NetworkState;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
-use tidegate_dataplane::snapshot::{FrontKey, Snapshot};
+use tidegate_dataplane::snapshot::{FrontKey, FrontKind, Snapshot};
 use tidegate_dataplane::types::{BackendSlot, IfIndex, ServiceId};
 
 /// Compiles states into snapshots. One per process: it keeps the numbers of services, backends,
@@ -132,8 +132,9 @@ impl Compiler {
     fn is_basis_new(&mut self, store: &Store, world: &World, config: &Config) -> bool {
         let own = store.own_node();
         let addresses = fronts::node_addresses(own, &world.network, config);
-        let before = self.basis.config.as_ref().map(|before| &before.load_balancer);
-        let is_new = before != Some(&config.load_balancer) || self.basis.addresses != addresses;
+        let on_all = |config: &Config| (config.load_balancer.clone(), config.feature_gates.clone());
+        let before = self.basis.config.as_ref().map(on_all);
+        let is_new = before != Some(on_all(config)) || self.basis.addresses != addresses;
         self.basis.addresses = addresses;
         let table = interfaces::table(&world.attached, &world.network);
         self.snapshot.interfaces = share::value(&self.snapshot.interfaces, table);
@@ -195,7 +196,10 @@ impl Compiler {
                 let known = known.map(|at| before.swap_remove(at));
                 let mut port_held = known.unwrap_or_else(|| self.hold_anew(id));
                 let endpoints = self.endpoints(store, service, port, &mut port_held);
-                let wishes = fronts::fronts(service, port, &self.basis.addresses);
+                let mut wishes = fronts::fronts(service, port, &self.basis.addresses);
+                wishes.retain(|(_, kind)| {
+                    *kind != FrontKind::ExternalIp || self.serves_external_addresses()
+                });
                 let claimant = Claimant { service: key, place, id };
                 self.claim(claimant, &mut port_held, wishes, touched);
                 plan.ports.push(PortPlan::new(service, port, endpoints, &port_held));
@@ -212,6 +216,12 @@ impl Compiler {
             self.held.insert(key.clone(), held);
         }
         plan
+    }
+
+    /// Whether `spec.externalIPs` are fronts (semantics E14).
+    pub(super) fn serves_external_addresses(&self) -> bool {
+        let config = self.basis.config.as_ref();
+        config.is_none_or(|config| config.feature_gates.allow_service_external_ips)
     }
 
     fn hold_anew(&mut self, id: ServiceId) -> HeldPort {

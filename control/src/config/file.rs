@@ -2,6 +2,7 @@
 //! meaning is the same. Only what this release honours: an option that does nothing is a defect.
 
 use super::cpu_list::Cpus;
+use super::feature_gates::FeatureGates;
 use super::interfaces::InterfaceConfig;
 use super::listen::{BindAddress, Metrics};
 use super::node_port_addresses::NodePortAddress;
@@ -60,6 +61,8 @@ pub struct Config {
     pub admin_socket: PathBuf,
     /// What `/metrics` tells.
     pub metrics: Metrics,
+    /// kube-proxy's switches.
+    pub feature_gates: FeatureGates,
     /// Latency measurement.
     pub latency: Latency,
     /// Logs on stderr.
@@ -85,6 +88,7 @@ impl Default for Config {
             healthz_bind_address: BindAddress::default(),
             metrics_bind_address: BindAddress::default(),
             metrics: Metrics::default(),
+            feature_gates: FeatureGates::default(),
             admin_socket: PathBuf::from("/run/tidegate/admin.sock"),
             latency: Latency::default(),
             logging: Logging::default(),

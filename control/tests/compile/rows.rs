@@ -361,6 +361,21 @@ fn e13_e19_an_external_address_serves_any_type_under_the_policy() {
 }
 
 #[test]
+fn e14_external_addresses_are_left_to_others_where_the_gate_is_off_and_the_service_says_so() {
+    let text = web(", externalIPs: [198.51.100.9]") + &ready(&["10.244.1.7 n1 ready"]);
+    let mut rig = Rig::attached();
+    assert!(dump::places(&rig.compile(&text)).contains("198.51.100.9:80/TCP"));
+    rig.config.feature_gates.allow_service_external_ips = false;
+    let compiled = rig.compile(&text);
+    let places = dump::places(&compiled);
+    assert!(!places.contains("198.51.100.9") && places.contains(":30080/TCP"), "{places}");
+    let told = "spec.externalIPs are not served: featureGates.AllowServiceExternalIPs is false";
+    assert_eq!(compiled.report[0].warnings, [told]);
+    rig.config.feature_gates.allow_service_external_ips = true;
+    assert!(dump::places(&rig.compile(&text)).contains("198.51.100.9:80/TCP"));
+}
+
+#[test]
 fn e15_a_balancer_without_node_ports_has_its_vip_alone() {
     let text = vip("web", "[{ip: 192.0.2.1}]", ", allocateLoadBalancerNodePorts: false");
     let compiled = compile(&text.replace(", nodePort: 30081", ""));
