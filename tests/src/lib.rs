@@ -5,6 +5,8 @@ pub mod bystander;
 pub mod lab;
 pub mod load;
 pub mod objects;
+pub mod oracle;
+pub mod probe;
 pub mod setting;
 pub mod tidy;
 pub mod watching;

@@ -194,17 +194,18 @@ async fn http_request(to: SocketAddr) -> Result<(String, IpAddr)> {
         stream.write_all(request.as_bytes()).await.context("send")?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.context("receive")?;
-        parse_http(&answer)
+        parse_http(&answer).map(|(pod, peer)| (pod, peer.ip()))
     };
     tokio::time::timeout(REQUEST_MAX, exchange).await.context("no answer in time")?
 }
 
-fn parse_http(answer: &str) -> Result<(String, IpAddr)> {
+/// The pod that answered, and the client's end as it saw it.
+pub(crate) fn parse_http(answer: &str) -> Result<(String, SocketAddr)> {
     ensure!(answer.starts_with("HTTP/1.1 200 "), "answer {answer:?}");
     let (_, body) = answer.split_once("\r\n\r\n").context("an HTTP body")?;
     let body: serde_json::Value = serde_json::from_str(body)?;
     let text = |key: &str| body[key].as_str().with_context(|| format!("{key} in {body}"));
-    Ok((text("pod")?.to_owned(), text("peer")?.parse::<SocketAddr>()?.ip()))
+    Ok((text("pod")?.to_owned(), text("peer")?.parse()?))
 }
 
 /// The address that means any of `like`'s family.
