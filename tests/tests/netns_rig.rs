@@ -1,11 +1,11 @@
 //! The rig itself, proven with the kernel's own NAT: what fails here is not tidegate's fault.
 
 use anyhow::Result;
-use core::net::{IpAddr, SocketAddr, SocketAddrV4};
+use core::net::SocketAddr;
 use std::path::Path;
 use std::process::Stdio;
 use tidegate_control::demo::rig::{
-    Arms, CLIENT, GATEWAY, KernelNat, NatRule, Node, RigPlan, Topology, client_of,
+    Arms, KernelNat, NatRule, Node, Pod, RigPlan, Topology, Unserved, client_of, gateway_of,
 };
 use tidegate_control::model::Family;
 use tidegate_dataplane::types::Protocol;
@@ -24,25 +24,31 @@ fn build(plan: &RigPlan) -> Result<Topology> {
     Ok(rig)
 }
 
+const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
+
 fn rules(rig: &Topology) -> Vec<NatRule> {
-    let all = |port| rig.pods().iter().map(|p| SocketAddrV4::new(p.address(), port)).collect();
-    let near = vec![SocketAddrV4::new(rig.pods()[0].address(), POD_HTTP)];
+    let ends = |pods: &[Pod], port| {
+        let of = |pod: &Pod| FAMILIES.map(|family| SocketAddr::new(pod.address_of(family), port));
+        pods.iter().flat_map(of).collect()
+    };
     let rule = |protocol, node_port, is_masqueraded, backends| NatRule {
         protocol,
         node_port,
         is_masqueraded,
         backends,
+        unserved: Unserved::Reject,
+        is_sticky: false,
     };
     vec![
-        rule(Protocol::Tcp, 30080, true, all(POD_HTTP)),
-        rule(Protocol::Udp, 30090, true, all(POD_UDP)),
-        rule(Protocol::Tcp, 30081, false, near),
+        rule(Protocol::Tcp, 30080, true, ends(rig.pods(), POD_HTTP)),
+        rule(Protocol::Udp, 30090, true, ends(rig.pods(), POD_UDP)),
+        rule(Protocol::Tcp, 30081, false, ends(&rig.pods()[..1], POD_HTTP)),
     ]
 }
 
-fn check(rig: &Topology, nat: KernelNat) -> Result<()> {
+fn check(rig: &Topology, nat: KernelNat, family: Family) -> Result<()> {
     nat.install(rig.gateway(), &rules(rig))?;
-    let port = |number| SocketAddr::new(GATEWAY.into(), number);
+    let port = |number| SocketAddr::new(gateway_of(family), number);
     for answers in [
         load::http(rig.client(), port(30080), 200, 8)?,
         load::udp(rig.client(), port(30090), 200, 8)?,
@@ -54,7 +60,7 @@ fn check(rig: &Topology, nat: KernelNat) -> Result<()> {
     let answers = load::http(rig.client(), port(30081), 100, 8)?;
     answers.ensure_all(100)?;
     assert_eq!(answers.by_pod.keys().collect::<Vec<_>>(), ["near"]);
-    assert_eq!(answers.peers.into_iter().collect::<Vec<_>>(), [IpAddr::V4(CLIENT)]);
+    assert_eq!(answers.peers.into_iter().collect::<Vec<_>>(), [client_of(family)]);
     Ok(())
 }
 
@@ -63,9 +69,11 @@ fn kernel_nat_serves_every_shape_of_the_rig() -> Result<()> {
     let _turn = take_turn()?;
     for (arms, queues) in [(Arms::Two, 1), (Arms::One, 2)] {
         let rig = build(&RigPlan::new("test").arms(arms).queues(queues))?;
-        check(&rig, KernelNat::Nftables)?;
+        for family in FAMILIES {
+            check(&rig, KernelNat::Nftables, family)?;
+        }
         rig.gateway().run("nft delete table ip tidegate-nat")?;
-        check(&rig, KernelNat::Iptables)?;
+        check(&rig, KernelNat::Iptables, Family::V4)?;
     }
     Ok(())
 }

@@ -11,7 +11,7 @@ mod topology;
 
 pub use command::{RigError, run};
 pub use daemon::{Daemon, DaemonFiles};
-pub use kernel_nat::{KernelNat, NatRule};
+pub use kernel_nat::{KernelNat, NatRule, Unserved};
 pub use namespace::{NetNs, remove_leftovers};
 pub use plan::{
     Arms, CLIENT, CLIENT_V6, GATEWAY, GATEWAY_V6, RigPlan, client_of, families, gateway_of,
