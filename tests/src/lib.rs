@@ -2,6 +2,7 @@
 
 pub mod api_server;
 pub mod bystander;
+pub mod differential;
 pub mod lab;
 pub mod load;
 pub mod objects;

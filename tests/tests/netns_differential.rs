@@ -1,0 +1,32 @@
+//! tidegate and the kernel's own NAT, packet by packet.
+//!
+//! `TIDEGATE_DIFFERENTIAL_PACKETS` and `TIDEGATE_DIFFERENTIAL_SEED` (decimal) choose how many
+//! packets are sent and which.
+
+use anyhow::{Context as _, Result};
+use tidegate_tests::differential::{Plan, run};
+use tidegate_tests::setting::take_turn;
+
+/// Enough for every kind and exception; some seconds.
+const PACKETS: u32 = 10_000;
+
+const SEED: u64 = 0x7469_6465;
+
+fn number(name: &str, default: u64) -> Result<u64> {
+    match std::env::var(name) {
+        Ok(text) => text.parse().with_context(|| format!("read {name}={text}")),
+        Err(_) => Ok(default),
+    }
+}
+
+#[test]
+fn what_tidegate_makes_of_packets_is_what_the_kernel_makes_of_them() -> Result<()> {
+    let seed = number("TIDEGATE_DIFFERENTIAL_SEED", SEED)?;
+    let packets = number("TIDEGATE_DIFFERENTIAL_PACKETS", PACKETS.into())?;
+    eprintln!("seed {seed}, {packets} packets");
+    let _turn = take_turn()?;
+    let plan = Plan { seed, packets: u32::try_from(packets)?, changes: &[] };
+    let report = run(&plan)?;
+    eprintln!("{report}");
+    Ok(())
+}
