@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout_at};
 
 /// How long a change may take to be told, on a busy machine: kube's back-off after a few errors
 /// is some ten seconds.
-const TOLD_MAX: Duration = Duration::from_mins(1);
+pub const TOLD_MAX: Duration = Duration::from_mins(1);
 
 /// The node of the tests and of the recordings.
 pub const NODE: &str = "gw-1";
