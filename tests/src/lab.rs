@@ -39,6 +39,17 @@ impl Lab {
     /// # Errors
     /// We are not root, or something does not start.
     pub fn start(plan: &RigPlan, changes: &[(&str, &str)]) -> Result<Self> {
+        Self::start_with(plan, |_| configure(changes))
+    }
+
+    /// The same with a config that `prepare` returns when the pods are there.
+    ///
+    /// # Errors
+    /// See [`Self::start`].
+    pub fn start_with(
+        plan: &RigPlan,
+        prepare: impl FnOnce(&Site) -> Result<String>,
+    ) -> Result<Self> {
         let turn = take_turn()?;
         let mut site = Site::build(plan, &binary()?)?;
         let nodes = [(Node::Gateway, NEAR), (Node::Node2, FAR[0]), (Node::Node2, FAR[1])];
@@ -48,7 +59,8 @@ impl Lab {
         }
         // Before tidegate: it shall not notice the start either.
         let bystander = Bystander::begin(site.topology())?;
-        site.start_daemon(&configure(changes)?)?;
+        let config = prepare(&site)?;
+        site.start_daemon(&config)?;
         let lab = Self { bystander, site, _turn: turn };
         for (_, name) in nodes {
             lab.wait_for(name, true)?;

@@ -10,7 +10,7 @@ use tidegate_tests::watching::{NODE, Watching};
 fn server(door: Door) -> Result<ApiServer> {
     let server = ApiServer::start(door)?;
     server.apply(service("web", 30080))?;
-    server.apply(node(NODE, "192.0.2.1"))?;
+    server.apply(node(NODE, &["192.0.2.1"]))?;
     Ok(server)
 }
 

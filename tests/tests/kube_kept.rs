@@ -13,7 +13,7 @@ fn server() -> Result<ApiServer> {
     let server = ApiServer::start(Door::Open)?;
     server.apply(service("web", 30080))?;
     server.apply(slice("web-1", "web", &["10.244.1.10"]))?;
-    server.apply(node(NODE, "192.0.2.1"))?;
+    server.apply(node(NODE, &["192.0.2.1"]))?;
     Ok(server)
 }
 

@@ -16,8 +16,8 @@ fn server() -> Result<ApiServer> {
     server.apply(service("web", 30080))?;
     server.apply(service("api", 30081))?;
     server.apply(slice("web-1", "web", &["10.244.1.10"]))?;
-    server.apply(node(NODE, "192.0.2.1"))?;
-    server.apply(node("other", "192.0.2.2"))?;
+    server.apply(node(NODE, &["192.0.2.1"]))?;
+    server.apply(node("other", &["192.0.2.2"]))?;
     Ok(server)
 }
 
@@ -198,7 +198,7 @@ async fn h14_the_own_node_gone_is_told_and_its_addresses_stay() -> Result<()> {
     server.delete(("nodes", "", NODE))?;
     watching.wait_until("the note", |w| w.notes.node == NodePresence::Deleted).await?;
     assert_eq!(watching.state.nodes.len(), 1);
-    server.apply(node(NODE, "192.0.2.9"))?;
+    server.apply(node(NODE, &["192.0.2.9"]))?;
     let is_new = |w: &Watching| {
         let node = w.state.nodes.get(NODE);
         node.is_some_and(|node| node.addresses[0].1.to_string() == "192.0.2.9")

@@ -16,6 +16,6 @@ mod watch;
 
 pub use fault::{Effect, Fault, Interruption, Verb};
 pub use resource::{RESOURCES, Resource};
-pub use server::{ApiServer, Bind, Door, write_whole};
+pub use server::{ApiServer, Door, write_whole};
 pub use shared::Request;
 pub use tls::Certificates;

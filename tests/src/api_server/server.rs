@@ -36,15 +36,11 @@ pub enum Door {
     TlsWithCertificate,
 }
 
-/// Makes a listening socket: in a namespace, where the test wants it there.
-pub type Bind = Box<dyn Fn(SocketAddr) -> io::Result<StdListener> + Send + Sync>;
-
 /// The running server.
 pub struct ApiServer {
     shared: Arc<Shared>,
     certificates: Certificates,
     door: Door,
-    bind: Bind,
     address: SocketAddr,
     running: Option<Running>,
 }
@@ -70,23 +66,22 @@ impl ApiServer {
     /// # Errors
     /// No socket, no thread, or no temporary folder.
     pub fn start(door: Door) -> Result<Self> {
-        Self::start_with(door, Box::new(StdListener::bind))
+        Self::start_on(door, StdListener::bind((Ipv4Addr::LOCALHOST, 0))?)
     }
 
-    /// The same, on a socket that `bind` makes.
+    /// The same, on a socket that listens already: in a namespace, where the test wants it there.
     ///
     /// # Errors
     /// See [`Self::start`].
-    pub fn start_with(door: Door, bind: Bind) -> Result<Self> {
+    pub fn start_on(door: Door, listener: StdListener) -> Result<Self> {
         let mut server = Self {
             shared: Arc::new(Shared::new()),
             certificates: Certificates::new()?,
             door,
-            bind,
-            address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            address: listener.local_addr()?,
             running: None,
         };
-        server.resume()?;
+        server.resume_on(listener)?;
         Ok(server)
     }
 
@@ -95,9 +90,15 @@ impl ApiServer {
     /// # Errors
     /// See [`Self::start`].
     pub fn resume(&mut self) -> Result<()> {
-        let listener = (self.bind)(self.address).context("listen")?;
+        self.resume_on(StdListener::bind(self.address).context("listen")?)
+    }
+
+    /// The same, on a socket that listens on [`Self::address`] already.
+    ///
+    /// # Errors
+    /// See [`Self::start`].
+    pub fn resume_on(&mut self, listener: StdListener) -> Result<()> {
         listener.set_nonblocking(true)?;
-        self.address = listener.local_addr()?;
         let acceptor = match self.door {
             Door::Open => None,
             Door::Tls => Some(self.certificates.acceptor(false)?),
@@ -124,6 +125,11 @@ impl ApiServer {
             stop.send(()).ok();
             thread.join().ok();
         }
+    }
+
+    /// Where it listens, or did.
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// `http://127.0.0.1:PORT` or `https://…`.
