@@ -9,6 +9,7 @@ pub mod load;
 pub mod objects;
 pub mod oracle;
 pub mod probe;
+pub mod replay;
 pub mod setting;
 pub mod tidy;
 pub mod watching;

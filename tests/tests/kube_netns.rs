@@ -42,8 +42,7 @@ fn no_request_fails_while_the_api_server_is_killed_changed_and_restarted() -> Re
     server.delete(("endpointslices", "shop", "old-v4"))?;
     server.apply(service(NEW.0, NEW.1))?;
     let sooner = under_load(inner, || {
-        let status =
-            || inner.report::<tidegate_control::admin::report::StatusReport>("/api/v1/status");
+        let status = || inner.report::<StatusReport>("/api/v1/status");
         let is_told = || status().is_ok_and(|s| s.ready && s.source.error.is_some());
         wait_until("the server's absence is told", NOTICED_MAX, is_told)
     })?;
