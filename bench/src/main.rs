@@ -6,6 +6,7 @@ mod memory;
 mod numbers;
 mod report;
 mod rivals;
+mod scale;
 mod table;
 
 use anyhow::Result;
@@ -27,6 +28,8 @@ enum Command {
     Rivals(rivals::Args),
     /// The pipeline alone, in memory
     Memory,
+    /// What a change costs in a large cluster
+    Scale(scale::Args),
 }
 
 fn main() -> Result<()> {
@@ -39,6 +42,7 @@ fn main() -> Result<()> {
         }
         Command::Rivals(args) => rivals::run(&args, &interrupt),
         Command::Memory => run_memory(),
+        Command::Scale(args) => scale::run(&args),
     }
 }
 

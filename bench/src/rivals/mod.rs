@@ -6,7 +6,7 @@ mod forwarder;
 mod measure;
 mod napi;
 mod priority;
-mod rig;
+pub(crate) mod rig;
 mod table;
 
 pub(crate) use contest::{Args, run};

