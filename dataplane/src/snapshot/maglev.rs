@@ -138,11 +138,13 @@ impl Permutation {
         identity[16..18].copy_from_slice(&backend.port.bytes());
         identity[18] = backend.protocol as u8;
         let hash = xxh3_128_with_seed(&identity, seed);
-        let size = u128::from(size);
-        let low = |n: u128| u32::try_from(n).unwrap_or(0);
+        let below = |half: u128, bound: u32| {
+            let half = u64::try_from(half).unwrap_or(0);
+            u32::try_from(half % u64::from(bound)).unwrap_or(0)
+        };
         Self {
-            next: low((hash >> 64) % size),
-            skip: low((hash & u128::from(u64::MAX)) % (size - 1) + 1),
+            next: below(hash >> 64, size),
+            skip: below(hash & u128::from(u64::MAX), size - 1) + 1,
         }
     }
 
@@ -151,6 +153,18 @@ impl Permutation {
         let next = here + self.skip;
         self.next = if next >= size { next - size } else { next };
         here
+    }
+
+    /// How many entries come before `entry` from here on; `inverse` is the skip's.
+    fn steps_to(&self, entry: u32, inverse: u32, size: u32) -> u32 {
+        let distance =
+            if entry >= self.next { entry - self.next } else { entry + size - self.next };
+        product(distance, inverse, size)
+    }
+
+    fn go_behind(&mut self, entry: u32, size: u32) {
+        self.next = entry;
+        self.advance(size);
     }
 }
 
@@ -161,36 +175,119 @@ fn canonical_order(backends: &[MaglevBackend]) -> Vec<u16> {
     order
 }
 
-/// Fills the table: in each turn every backend takes its next free preference. A backend of less
-/// than the largest weight sits out turns so that its share is its weight's (the cumulative rule:
-/// it moves when its summed weight passes a multiple of the largest).
+/// Fills the table: in each turn a backend takes its next free preference. Towards the end a walk
+/// along the preferences finds one entry in thousands free; then each free entry's place among
+/// the preferences is worked out instead. Both find the same entry.
 fn populate(mut lists: Vec<Permutation>, order: &[u16], weights: &[u16], size: u32) -> Box<[u16]> {
-    const FREE: u16 = u16::MAX;
-    let mut entries = vec![FREE; size as usize].into_boxed_slice();
-    let weight_max = u64::from(weights.iter().copied().max().unwrap_or(1));
-    let mut credit = vec![0u64; weights.len()];
-    let mut left = size;
-    loop {
-        for &backend in order {
-            let index = usize::from(backend);
-            credit[index] += u64::from(weights[index]);
-            if credit[index] < weight_max {
-                continue;
+    let mut entries = vec![0; size as usize].into_boxed_slice();
+    let mut turns = Turns::new(order, weights);
+    let mut free = FreeEntries::all(size);
+    // A walk takes some `size / left` steps, the places `left` multiplications, each dearer.
+    let is_end = |left: &u32| u64::from(*left).pow(2) * 4 <= u64::from(size);
+    let last = (1..size).take_while(is_end).last().unwrap_or(0);
+    for _ in last..size {
+        let backend = turns.next();
+        let list = &mut lists[usize::from(backend)];
+        let entry = loop {
+            let candidate = list.advance(size);
+            if free.take(candidate) {
+                break candidate;
             }
-            credit[index] -= weight_max;
-            let entry = loop {
-                let candidate = lists[index].advance(size) as usize;
-                if entries[candidate] == FREE {
-                    break candidate;
-                }
-            };
-            entries[entry] = backend;
-            left -= 1;
-            if left == 0 {
-                return entries;
+        };
+        entries[entry as usize] = backend;
+    }
+    let mut left = free.list(size);
+    while !left.is_empty() {
+        let backend = turns.next();
+        let list = &mut lists[usize::from(backend)];
+        let inverse = inverse(list.skip, size);
+        let steps = |entry: u32| list.steps_to(entry, inverse, size);
+        let nearest = (0..left.len()).min_by_key(|at| steps(left[*at])).unwrap_or(0);
+        let entry = left.swap_remove(nearest);
+        list.go_behind(entry, size);
+        entries[entry as usize] = backend;
+    }
+    entries
+}
+
+/// Whose turn it is. A backend of less than the largest weight sits out turns so that its share is
+/// its weight's (the cumulative rule: it moves when its summed weight passes a multiple of the
+/// largest).
+struct Turns<'a> {
+    order: &'a [u16],
+    weights: &'a [u16],
+    weight_max: u64,
+    is_even: bool,
+    credit: Vec<u64>,
+    at: usize,
+}
+
+impl<'a> Turns<'a> {
+    fn new(order: &'a [u16], weights: &'a [u16]) -> Self {
+        let of = |backend: &u16| weights.get(usize::from(*backend)).copied().unwrap_or(0);
+        let weight_max = order.iter().map(of).max().unwrap_or(1);
+        let is_even = order.iter().all(|backend| of(backend) == weight_max);
+        let credit = vec![0; weights.len()];
+        Self { order, weights, weight_max: weight_max.into(), is_even, credit, at: 0 }
+    }
+
+    fn next(&mut self) -> u16 {
+        loop {
+            let backend = self.order[self.at];
+            self.at = if self.at + 1 == self.order.len() { 0 } else { self.at + 1 };
+            if self.is_even {
+                return backend;
+            }
+            let credit = &mut self.credit[usize::from(backend)];
+            *credit += u64::from(self.weights[usize::from(backend)]);
+            if *credit >= self.weight_max {
+                *credit -= self.weight_max;
+                return backend;
             }
         }
     }
+}
+
+/// The entries that nobody has yet, a bit each: all of them fit into the first-level cache.
+struct FreeEntries(Vec<u64>);
+
+impl FreeEntries {
+    fn all(size: u32) -> Self {
+        Self(vec![u64::MAX; size.div_ceil(u64::BITS) as usize])
+    }
+
+    /// Takes an entry. Whether it was free.
+    fn take(&mut self, entry: u32) -> bool {
+        let word = &mut self.0[(entry / u64::BITS) as usize];
+        let bit = 1 << (entry % u64::BITS);
+        let is_free = *word & bit != 0;
+        // Written only where it changes: a store at every step would make the next one wait.
+        if is_free {
+            *word &= !bit;
+        }
+        is_free
+    }
+
+    fn list(&mut self, size: u32) -> Vec<u32> {
+        (0..size).filter(|entry| self.take(*entry)).collect()
+    }
+}
+
+/// The inverse of `n` modulo the prime `size`, by Fermat: `n` to the power of `size - 2`.
+fn inverse(n: u32, size: u32) -> u32 {
+    let (mut power, mut square, mut exponent) = (1, n, size - 2);
+    while exponent > 0 {
+        if exponent & 1 == 1 {
+            power = product(power, square, size);
+        }
+        square = product(square, square, size);
+        exponent >>= 1;
+    }
+    power % size
+}
+
+fn product(a: u32, b: u32, size: u32) -> u32 {
+    u32::try_from(u64::from(a) * u64::from(b) % u64::from(size)).unwrap_or(0)
 }
 
 fn is_prime(n: u32) -> bool {
@@ -225,6 +322,33 @@ mod tests {
         let lists = vec![list(3, 4), list(0, 2), list(3, 1)];
         assert_eq!(*populate(lists.clone(), &[0, 1, 2], &[1, 1, 1], 7), [1, 0, 1, 0, 2, 2, 0]);
         assert_eq!(*populate(lists, &[0, 2], &[1, 0, 1], 7), [0, 0, 0, 0, 2, 2, 2]);
+    }
+
+    /// Section 3.4 word by word: no bits, no places worked out.
+    #[test]
+    fn the_table_is_what_a_plain_walk_makes_of_the_preferences() {
+        for (count, size, weights) in [(1, 2, 1), (7, 7, 1), (10, 1_021, 1), (300, 65_537, 3)] {
+            let mut backends = backends(count);
+            backends.iter_mut().zip(0u16..).for_each(|(b, n)| b.weight = n % weights + 1);
+            let mut lists: Vec<_> = backends.iter().map(|b| Permutation::of(b, size, 9)).collect();
+            let mut plain = vec![u16::MAX; size as usize];
+            let (mut credit, mut left) = (vec![0; backends.len()], size);
+            while left > 0 {
+                for at in 0..backends.len() {
+                    credit[at] += backends[at].weight;
+                    if left == 0 || credit[at] < weights {
+                        continue;
+                    }
+                    credit[at] -= weights;
+                    let mut walk = core::iter::repeat_with(|| lists[at].advance(size) as usize);
+                    let entry = walk.find(|entry| plain[*entry] == u16::MAX).unwrap();
+                    plain[entry] = u16::try_from(at).unwrap();
+                    left -= 1;
+                }
+            }
+            let table = MaglevTable::try_new(&backends, size, 9).unwrap();
+            assert_eq!(table.entries(), plain, "{count} in {size}");
+        }
     }
 
     #[test]
