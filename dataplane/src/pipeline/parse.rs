@@ -45,29 +45,42 @@ fn parse_ipv4(headers: &mut Headers, packet: &[u8]) -> Result<(), Verdict> {
     if !is_host_address(ip.source) {
         return Err(Verdict::Drop(DropReason::InvalidSourceIp));
     }
+    if ip.is_fragment() || ip.protocol == protocol::ICMP {
+        return parse_unusual_v4(headers, (ip, header_bytes), l4);
+    }
+    let l4_header = parse_l4(ip.protocol, l4, Part::Whole)?;
+    headers.key = FlowKey::new(
+        l4_header.protocol,
+        (IpAddress::v4(ip.source), L4Port::from_bytes(l4_header.source)),
+        (IpAddress::v4(ip.destination), L4Port::from_bytes(l4_header.destination)),
+    );
+    set_lengths_v4(headers, (ip, header_bytes), l4.len());
+    headers.tcp_flags = l4_header.tcp_flags;
+    Ok(())
+}
+
+/// Fragments and ICMP errors; apart, so that the usual path is straight.
+#[inline(never)]
+fn parse_unusual_v4(
+    headers: &mut Headers,
+    (ip, header_bytes): (&Ipv4, usize),
+    payload: &[u8],
+) -> Result<(), Verdict> {
     let l4_bytes = if ip.is_fragment() {
-        fragment::parse_v4(headers, ip, l4)?
-    } else if ip.protocol == protocol::ICMP {
-        quote::parse_v4(headers, (ip, header_bytes), l4)?
+        fragment::parse_v4(headers, ip, payload)?
     } else {
-        set_tuple_v4(headers, ip, &parse_l4(ip.protocol, l4, Part::Whole)?);
-        l4.len()
+        quote::parse_v4(headers, (ip, header_bytes), payload)?
     };
-    headers.l4_offset = short(ETHERNET_BYTES + header_bytes);
-    headers.l4_bytes = short(l4_bytes);
-    headers.ip_bytes = ip.total_length.get();
-    headers.ttl = ip.ttl;
+    set_lengths_v4(headers, (ip, header_bytes), l4_bytes);
     Ok(())
 }
 
 #[inline(always)]
-fn set_tuple_v4(headers: &mut Headers, ip: &Ipv4, l4: &L4Header) {
-    headers.key = FlowKey::new(
-        l4.protocol,
-        (IpAddress::v4(ip.source), L4Port::from_bytes(l4.source)),
-        (IpAddress::v4(ip.destination), L4Port::from_bytes(l4.destination)),
-    );
-    headers.tcp_flags = l4.tcp_flags;
+fn set_lengths_v4(headers: &mut Headers, (ip, header_bytes): (&Ipv4, usize), l4_bytes: usize) {
+    headers.l4_offset = short(ETHERNET_BYTES + header_bytes);
+    headers.l4_bytes = short(l4_bytes);
+    headers.ip_bytes = ip.total_length.get();
+    headers.ttl = ip.ttl;
 }
 
 /// A length within a frame.

@@ -69,35 +69,23 @@ impl Pipeline {
     #[inline]
     fn decide(&mut self, packet: &mut Packet<'_>, snapshot: &Snapshot, now: Time) -> Verdict {
         match packet.headers.kind {
-            PacketKind::Whole => self.decide_datagram(packet, snapshot, now),
-            PacketKind::Error(_) => icmp::translate(&self.flows, packet, snapshot),
-            PacketKind::FirstFragment(_) => {
-                let verdict = self.decide_datagram(packet, snapshot, now);
-                fragment::remember((&self.flows, &self.datagrams), packet, verdict, now);
-                verdict
-            }
+            PacketKind::Whole | PacketKind::FirstFragment(_) => {}
+            PacketKind::Error(_) => return icmp::translate(&self.flows, packet, snapshot),
             PacketKind::LaterFragment(_) => {
-                fragment::follow((&mut self.flows, &self.datagrams), packet, snapshot, now)
+                let state = (&mut self.flows, &*self.datagrams);
+                return fragment::follow(state, packet, snapshot, now);
             }
         }
-    }
-
-    #[inline]
-    fn decide_datagram(
-        &mut self,
-        packet: &mut Packet<'_>,
-        snapshot: &Snapshot,
-        now: Time,
-    ) -> Verdict {
         let known = flow::known(&mut self.flows, packet, snapshot, now);
-        let verdict = known.unwrap_or_else(|| {
+        let mut verdict = known.unwrap_or_else(|| {
             balance::new_flow((&mut self.flows, &self.affinity), packet, snapshot, now)
         });
-        match verdict {
-            Verdict::Reject(reason) => {
-                self.answers.answer((&self.flows, snapshot), packet, reason, now)
-            }
-            verdict => verdict,
+        if let Verdict::Reject(reason) = verdict {
+            verdict = self.answers.answer((&self.flows, snapshot), packet, reason, now);
         }
+        if matches!(packet.headers.kind, PacketKind::FirstFragment(_)) {
+            fragment::remember((&self.flows, &self.datagrams), packet, verdict, now);
+        }
+        verdict
     }
 }

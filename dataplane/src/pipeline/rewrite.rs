@@ -105,7 +105,7 @@ fn rewrite_ipv6(frame: &mut [u8], outgoing: &FlowKey) {
 pub fn finish_checksum(frame: &mut [u8]) {
     let Ok(headers) = parse(frame) else { return };
     // What stacks leave to the hardware is TCP's and UDP's checksum alone.
-    if headers.kind != PacketKind::Whole {
+    if !matches!(headers.kind, PacketKind::Whole) {
         return;
     }
     let start = usize::from(headers.l4_offset);
@@ -147,7 +147,7 @@ fn rewrite_l4(
     let Some(port_bytes) = l4.first_chunk_mut::<4>() else { return };
     port_bytes[..2].copy_from_slice(&source_port.bytes());
     port_bytes[2..].copy_from_slice(&destination_port.bytes());
-    let is_whole = headers.kind == PacketKind::Whole;
+    let is_whole = matches!(headers.kind, PacketKind::Whole);
     let field = if is_whole && is_partial(headers, stored) {
         complete(l4, &outgoing(), at)
     } else if protocol == Protocol::Udp && stored == [0, 0] {

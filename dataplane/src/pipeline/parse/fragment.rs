@@ -7,7 +7,6 @@ use crate::types::{FlowKey, IpAddress, L4Port, Protocol};
 use crate::verdict::{PassReason, Verdict};
 
 /// An IPv4 fragment, of which `payload` follows the header. Returns how much of that is L4.
-#[inline(never)]
 pub(super) fn parse_v4(headers: &mut Headers, ip: &Ipv4, payload: &[u8]) -> Result<usize, Verdict> {
     const OFFSET: u16 = 0x1fff;
     let (source, destination) = (IpAddress::v4(ip.source), IpAddress::v4(ip.destination));

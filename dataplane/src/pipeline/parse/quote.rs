@@ -15,7 +15,6 @@ const NOT_OURS: Verdict = Verdict::Pass(PassReason::NoService);
 
 /// Reads the quote of an ICMP message, which follows `header_bytes` of IPv4. Returns the message's
 /// length.
-#[inline(never)]
 pub(super) fn parse_v4(
     headers: &mut Headers,
     (ip, header_bytes): (&Ipv4, usize),
