@@ -13,7 +13,7 @@ use std::io::Write as _;
 use tokio::net::{TcpListener, UdpSocket};
 
 /// Longest UDP payload that the echo takes; more is cut.
-const DATAGRAM_BYTES_MAX: usize = 2048;
+const DATAGRAM_BYTES_MAX: usize = 16_384;
 
 /// Bytes of the longest `/bytes/N`: 1 GiB.
 const DOWNLOAD_BYTES_MAX: u64 = 1 << 30;
@@ -71,7 +71,7 @@ async fn download(Path(len): Path<u64>) -> Body {
 
 /// Answers `NAME PEER PAYLOAD`.
 async fn echo(name: &str, socket: &UdpSocket) -> std::io::Result<()> {
-    let mut buffer = [0; DATAGRAM_BYTES_MAX];
+    let mut buffer = vec![0; DATAGRAM_BYTES_MAX];
     loop {
         let (len, peer) = socket.recv_from(&mut buffer).await?;
         let payload = buffer.get(..len).unwrap_or_default();
