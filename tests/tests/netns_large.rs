@@ -1,5 +1,5 @@
-//! Packets that do not fit, and what ICMP tells of them: datagrams in fragments, narrow links, used up
-//! TTLs, roads that are closed (semantics G10). Real stacks on both sides.
+//! Packets that do not fit, and what ICMP tells of them: datagrams in fragments, narrow links, used
+//! up TTLs, roads that are closed (semantics G10). Real stacks on both sides.
 
 use anyhow::{Context as _, Result, ensure};
 use core::net::SocketAddr;

@@ -1,5 +1,5 @@
-//! The fronts as the XDP program knows them, and the addresses that have any: a fragment has no port
-//! to tell its front by.
+//! The fronts as the XDP program knows them, and the addresses that have any: a fragment has no
+//! port to tell its front by.
 
 use crate::engine::EngineError;
 use crate::snapshot::FrontKey;
