@@ -196,6 +196,12 @@ impl ApiServer {
         removed.map(drop).context("no such object")
     }
 
+    /// The objects of a kind, by its plural.
+    pub fn objects(&self, plural: &str) -> Vec<Value> {
+        let store = self.shared.store();
+        store.at(plural, store.version()).into_values().collect()
+    }
+
     /// Forgets the past: who watches from before gets 410.
     pub fn compact(&self) {
         self.shared.change(super::store::Store::compact);
