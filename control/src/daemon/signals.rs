@@ -37,6 +37,8 @@ pub(crate) struct Signals {
     doors: Option<Doors>,
     wanted: BTreeMap<SocketAddr, Purpose>,
     pub(super) is_stale: bool,
+    /// Whether something changed since the last look for events.
+    is_unseen: bool,
     begun: Instant,
     refused: Option<Instant>,
 }
@@ -54,6 +56,7 @@ impl Signals {
             doors: None,
             wanted: BTreeMap::new(),
             is_stale: true,
+            is_unseen: false,
             begun: Instant::now(),
             refused: None,
         }
@@ -178,8 +181,12 @@ fn tell(control: &mut Control, events: Vec<Event>) {
     }
 }
 
-/// Looks at what no change tells: whether new flows found no room.
+/// Looks for events. Once a second, since a look passes over all Services: what comes and goes in
+/// between is no news.
 pub(crate) fn sample(control: &mut Control, now: Instant) {
+    if core::mem::take(&mut control.signals.is_unseen) {
+        look(control);
+    }
     let full = [DropReason::FlowTableFull as usize, DropReason::FlowMapFull as usize];
     let slots = || control.attachments.names().keys();
     let of_worker = |worker: &Arc<WorkerCounters>| -> u64 {
@@ -218,11 +225,11 @@ fn attached(control: &Control) -> BTreeMap<String, InterfaceFact> {
 
 /// Reads the Services' health checks and the node's state anew.
 fn refresh(control: &mut Control) {
+    control.signals.is_unseen = true;
     control.signals.wanted = node_purposes(&control.config);
     if !control.source.is_read {
         return;
     }
-    look(control);
     let cluster = control.cluster();
     let is_node_required = control.config.source.kind == SourceKind::Kubernetes;
     // A deleted Node's last form stays in the state (semantics H14).
