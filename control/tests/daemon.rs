@@ -194,6 +194,50 @@ fn packet_filters_that_are_bypassed_are_named() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn h10_h12_while_the_api_server_is_away_from_the_start_the_node_lives_and_takes_no_traffic()
+-> Result<()> {
+    let host = Host::new("away")?;
+    host.netns.ip("link set lo up")?;
+    host.files.write_manifest("kubeconfig", KUBECONFIG)?;
+    host.files.write_config(
+        &CONFIG.replace("source: {kind: file, file: /etc/tidegate/manifests}", AWAY),
+    )?;
+    // Not by `start`, which waits until it is ready.
+    let log = fs::File::create(host.files.log())?;
+    let mut run = host.netns.command(BINARY);
+    let mut child = run.arg("run").arg("--config").arg(host.files.config()).stderr(log).spawn()?;
+    let code = |path: &str| {
+        let url = format!("http://127.0.0.1:10271{path}");
+        let curl = format!("curl -sS -m 8 -o /dev/null -w %{{http_code}} {url}");
+        host.netns.run(&curl).unwrap_or_default()
+    };
+    let seen = wait_until("it lives", || code("/livez") == "200");
+    let seen = seen.and_then(|()| {
+        let codes = [code("/healthz"), code("/readyz")];
+        ensure!(codes == ["503", "503"], "{codes:?}");
+        Ok(())
+    });
+    child.kill()?;
+    child.wait()?;
+    seen
+}
+
+/// A source whose API server is not there.
+const AWAY: &str = "\
+source: {kind: kubernetes}
+clientConnection: {kubeconfig: /etc/tidegate/manifests/kubeconfig.yaml}
+stateDirectory: /etc/tidegate/manifests/state";
+
+const KUBECONFIG: &str = "\
+apiVersion: v1
+kind: Config
+current-context: away
+clusters: [{name: away, cluster: {server: 'http://127.0.0.1:1'}}]
+users: [{name: away, user: {}}]
+contexts: [{name: away, context: {cluster: away, user: away}}]
+";
+
 const LOCAL_SERVICE: &str = "\
 apiVersion: v1
 kind: Service

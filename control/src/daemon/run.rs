@@ -5,6 +5,7 @@ use crate::admin::server::Listening;
 use crate::config::{Config, CpuList, HostFacts, interface_config, node_name};
 use crate::daemon::control::{Control, Inputs};
 use crate::daemon::reserved_ports::{KERNEL_LIST, ReservedPorts};
+use crate::daemon::signals;
 use crate::daemon::{banner, host, report};
 use crate::fault::{Exit, Fault};
 use crate::netlink::{KernelRoadDevices, Mirror, NetlinkError, NetworkState};
@@ -87,6 +88,8 @@ impl Session {
             .map_err(|error| Fault::from_error(Exit::Unavailable, "start the source", &error))?;
         let mut inputs = Inputs { source, queries };
         control.signals.open(mailbox.clone());
+        // Health is answered before the source is, as the kubelet expects.
+        signals::tick(control, Instant::now());
         control.signals.publish_events(&options.config, &control.node);
         control.first(&mut inputs).await;
         check_zero_copy(control)?;

@@ -177,6 +177,8 @@ fn tell(control: &mut Control, events: Vec<Event>) {
             Subject::Node(_) => None,
         };
         let uid = service.map(|service| Arc::clone(&service.face.uid));
+        // Manifests have none.
+        let uid = uid.filter(|uid| !uid.is_empty());
         control.signals.tell(event, uid);
     }
 }
@@ -201,11 +203,13 @@ pub(crate) fn sample(control: &mut Control, now: Instant) {
 /// What is new, to be told.
 fn look(control: &mut Control) {
     let mut watcher = core::mem::take(&mut control.signals.watcher);
+    // An API server that is away refuses nothing, and could not be told either.
+    let is_file = control.config.source.kind == SourceKind::File;
     let events = watcher.look(&Facts {
         cluster: control.cluster(),
         reports: control.reports(),
         attached: attached(control),
-        refused: control.source.error.as_deref(),
+        refused: control.source.error.as_deref().filter(|_| is_file),
     });
     control.signals.watcher = watcher;
     tell(control, events);
