@@ -1,6 +1,9 @@
 //! What the engine leaves behind when something fails: nothing. On a real veth in a namespace of
 //! the test's own, so these tests need root.
 
+mod fragments;
+mod wire;
+
 use crate::engine::worker_handle::PATIENCE;
 use crate::engine::{AttachMode, AttachRequest, CopyMode, Engine, EngineConfig, KernelRoad};
 use crate::stats::{Counter, FramePlace};
