@@ -6,6 +6,7 @@ pub mod differential;
 pub mod kube_lab;
 pub mod lab;
 pub mod load;
+pub mod manifests;
 pub mod objects;
 pub mod oracle;
 pub mod probe;

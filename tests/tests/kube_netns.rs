@@ -12,6 +12,7 @@ use tidegate_control::demo::site::HTTP_CLUSTER;
 use tidegate_tests::kube_lab::{KubeLab, WEB};
 use tidegate_tests::lab::{FAR, Lab, NEAR, V4, V6, front};
 use tidegate_tests::load::Answers;
+use tidegate_tests::manifests::{granted, needed};
 use tidegate_tests::objects::service;
 use tidegate_tests::setting::wait_until;
 
@@ -85,6 +86,8 @@ fn a_restart_while_the_api_server_is_away_serves_from_disk() -> Result<()> {
     let is_fresh = || lab.status().is_ok_and(|s| s.source.kept_age_seconds.is_none());
     wait_until("the server's own state serves", NOTICED_MAX, is_fresh)?;
     wait_for_front(&lab.lab, NEW.1, true)?;
+    let (needed, granted) = (needed(&lab.server.requests()), granted()?);
+    ensure!(needed.is_subset(&granted), "asked for {needed:?}, granted {granted:?}");
     lab.lab.finish()
 }
 

@@ -7,6 +7,10 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::path::Path;
 use std::time::Duration;
 use tracing::Level;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// Starts the log on stderr. `verbose` and `quiet` win over the file.
 pub fn start_log(logging: &Logging, verbose: bool, quiet: bool) {
@@ -19,12 +23,15 @@ pub fn start_log(logging: &Logging, verbose: bool, quiet: bool) {
         LogLevel::Warn => Level::WARN,
         LogLevel::Info | LogLevel::Error => Level::INFO,
     };
+    // kube's client logs each failed request too; what failed is told by the source, once.
+    let own = Targets::new().with_default(level);
+    let filter = if level > Level::INFO { own } else { own.with_target("kube", LevelFilter::OFF) };
     let log = tracing_subscriber::fmt().with_max_level(level).with_writer(io::stderr);
     let is_coloured = io::stderr().is_terminal() && env::var_os("NO_COLOR").is_none();
     let log = log.with_target(false).with_ansi(is_coloured);
     match logging.format {
-        LogFormat::Json => log.json().init(),
-        LogFormat::Text => log.init(),
+        LogFormat::Json => log.json().finish().with(filter).init(),
+        LogFormat::Text => log.finish().with(filter).init(),
     }
 }
 

@@ -12,10 +12,17 @@ pub(super) fn families(status: &StatusReport, started: SystemTime) -> Vec<Family
     info.push([("version", status.version.clone().into())], 1);
     let ready = Family::gauge("tidegate_ready", "Whether every check of /readyz holds.");
     let warnings = Family::gauge("tidegate_warnings", "What tidegate status warns of now.");
+    let source = Family::gauge("tidegate_source_up", "Whether nothing of the source is refused.");
+    let kept = Family::gauge(
+        "tidegate_source_kept_age_seconds",
+        "Age of the state kept on disk that serves; 0 once the source itself told all.",
+    );
     let mut families = vec![
         info,
         ready.with(u64::from(status.ready)),
         warnings.with(status.warnings.len() as u64),
+        source.with(u64::from(status.source.error.is_none())),
+        kept.with(status.source.kept_age_seconds.unwrap_or(0)),
     ];
     families.extend(process(started));
     families
