@@ -154,7 +154,20 @@ impl Drop for Server {
 
 #[test]
 fn a_real_prometheus_reads_native_histograms() -> Result<()> {
-    let host = Host::new("native")?;
+    let query = "histogram_count(tidegate_sync_duration_seconds)>0";
+    scraped("native", "--enable-feature=native-histograms", query)
+}
+
+/// Without the feature it asks for OpenMetrics text, and is strict about its form.
+#[test]
+fn a_real_prometheus_reads_openmetrics() -> Result<()> {
+    let query = "tidegate_sync_duration_seconds_count>0";
+    scraped("text", "--log.level=info", query)
+}
+
+/// Waits until a Prometheus that runs with `flag` answers `query` with a series of ours.
+fn scraped(name: &str, flag: &str, query: &str) -> Result<()> {
+    let host = Host::new(name)?;
     let _daemon = host.start()?;
     let config = host.folder.path().join("prometheus.yml");
     fs::write(
@@ -164,13 +177,12 @@ fn a_real_prometheus_reads_native_histograms() -> Result<()> {
     )?;
     let mut prometheus = host.netns.command("prometheus");
     let prometheus = prometheus
-        .arg("--enable-feature=native-histograms")
+        .arg(flag)
         .arg("--web.listen-address=127.0.0.1:9090")
         .arg(format!("--config.file={}", config.display()))
         .arg(format!("--storage.tsdb.path={}", host.folder.path().join("data").display()));
     let log = fs::File::create(host.folder.path().join("prometheus.log"))?;
     let _server = Server(prometheus.stderr(log).stdout(Stdio::null()).spawn()?);
-    let query = "histogram_count(tidegate_sync_duration_seconds)>0";
     let deadline = Instant::now() + SEEN_MAX;
     let mut answer = String::new();
     while Instant::now() < deadline {
@@ -182,5 +194,5 @@ fn a_real_prometheus_reads_native_histograms() -> Result<()> {
         std::thread::sleep(Duration::from_millis(100));
     }
     let log = fs::read_to_string(host.folder.path().join("prometheus.log"))?;
-    anyhow::bail!("no native histogram: {answer}\n{log}")
+    anyhow::bail!("nothing was scraped: {answer}\n{log}")
 }
