@@ -33,7 +33,7 @@ struct {
 	__type(value, __u32); /* flags */
 } fronts SEC(".maps");
 
-/* The fronts' addresses, each with how many fronts it has: every fragment to one of them may be
+/* The fronts' addresses, each with how many fronts it has: a later fragment to one of them may be
  * ours. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -52,13 +52,13 @@ struct {
 	__type(value, __u32); /* the worker that owns the flow */
 } flows SEC(".maps");
 
-/* Replies in fragments, known by their first. At the limit the one that was used least recently is
- * forgotten: then its rest passes. */
+/* Datagrams in fragments, known by their first. At the limit the one that was used least recently
+ * is forgotten: a reply's rest passes then, and what is for a front's address goes to a worker. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, DATAGRAMS_MAX);
 	__type(key, struct datagram_key);
-	__type(value, __u32); /* the worker that owns the flow */
+	__type(value, struct datagram);
 } datagrams SEC(".maps");
 
 struct {
@@ -196,28 +196,41 @@ static __always_inline struct datagram_key datagram_of(const struct packet *pack
 	return key;
 }
 
-/* Ours are the fragments of replies, known by the first, which has ports; and every fragment to an
- * address that has a front, in whatever order: the worker gives back what is not ours. */
-static __always_inline int classify_fragment(struct xdp_md *ctx, struct counters *count,
-					     const struct packet *packet)
+static __always_inline bool has_fronts(const __u8 *address)
+{
+	return bpf_map_lookup_elem(&addresses, address);
+}
+
+/* The first fragment has ports, so it is known whose it is, and with it the datagram. */
+static __always_inline int classify_first(struct xdp_md *ctx, struct counters *count,
+					  const struct packet *packet)
 {
 	struct datagram_key key = datagram_of(packet);
-	bool is_first = packet->part == FIRST_FRAGMENT;
-	__u32 *owner;
+	struct datagram datagram = { .seen_ns = bpf_ktime_get_coarse_ns() };
+	__u32 *owner = bpf_map_lookup_elem(&flows, &packet->key);
 
-	if (is_first) {
-		owner = bpf_map_lookup_elem(&flows, &packet->key);
-		if (owner) {
-			bpf_map_update_elem(&datagrams, &key, owner, BPF_ANY);
-			return send_up(ctx, count, *owner, false);
-		}
-	} else if (bpf_map_lookup_elem(&datagrams, &key)) {
-		/* Its worker may be another by now: it is found as the first one's was. */
-		return send_up(ctx, count, OWNER_NONE, false);
-	}
-	if (!bpf_map_lookup_elem(&addresses, packet->key.dst))
+	datagram.owner = owner ? *owner : find_front(packet) ? OWNER_NONE : OWNER_KERNEL;
+	if (datagram.owner == OWNER_KERNEL && !has_fronts(packet->key.dst))
 		return pass(count, PASS_FRAGMENT);
-	return send_up(ctx, count, OWNER_NONE, !(is_first && find_front(packet)));
+	bpf_map_update_elem(&datagrams, &key, &datagram, BPF_ANY);
+	if (datagram.owner == OWNER_KERNEL)
+		return pass(count, PASS_FRAGMENT);
+	return send_up(ctx, count, datagram.owner, false);
+}
+
+/* A later one is whose the first was. One that overtook it waits at a worker, if it may be for a
+ * front; the worker gives back what turns out not to be. */
+static __always_inline int classify_later(struct xdp_md *ctx, struct counters *count,
+					  const struct packet *packet)
+{
+	struct datagram_key key = datagram_of(packet);
+	struct datagram *datagram = bpf_map_lookup_elem(&datagrams, &key);
+
+	if (datagram && bpf_ktime_get_coarse_ns() - datagram->seen_ns < DATAGRAM_LIFETIME_NS)
+		return datagram->owner == OWNER_KERNEL ? pass(count, PASS_FRAGMENT) :
+							 send_up(ctx, count, OWNER_NONE, false);
+	return has_fronts(packet->key.dst) ? send_up(ctx, count, OWNER_NONE, true) :
+					     pass(count, PASS_FRAGMENT);
 }
 
 SEC("xdp")
@@ -245,6 +258,8 @@ int steer(struct xdp_md *ctx)
 	reason = parse(ctx, interface, &packet);
 	if (reason != PARSED)
 		return pass(count, reason);
-	return packet.part == WHOLE ? classify(ctx, count, &packet)
-				    : classify_fragment(ctx, count, &packet);
+	if (packet.part == WHOLE)
+		return classify(ctx, count, &packet);
+	return packet.part == FIRST_FRAGMENT ? classify_first(ctx, count, &packet) :
+					       classify_later(ctx, count, &packet);
 }

@@ -72,6 +72,18 @@ struct datagram_key {
 	__u8 zero[3];
 };
 
+struct datagram {
+	__u64 seen_ns; /* when its first fragment came */
+	__u32 owner;   /* the worker that owns the reply's flow, OWNER_NONE, or OWNER_KERNEL */
+	__u32 zero;
+};
+
+/* A datagram is known for as long: as in src/datagrams.rs. */
+#define DATAGRAM_LIFETIME_NS 1000000000
+
+/* Not one of ours: its port has no front. */
+#define OWNER_KERNEL 0xfffe
+
 struct interface {
 	__u16 slot;
 	__u8 mac[6];

@@ -102,10 +102,10 @@ reasons! {
         /// IPv6 extension headers out of order, more than the limit, or a stop of a routing header.
         Ipv6BadExthdr = ("IPV6_BAD_EXTHDR", "parse", Traffic,
             "capture it: the sender writes unusual IPv6 extension headers"),
-        /// A fragment whose datagram's first did not come in time or was refused, or that found
-        /// too many waiting.
+        /// A fragment whose datagram's first was refused, or that came before it and found too many
+        /// waiting.
         FirstFragmentNotFound = ("FIRST_LOGICAL_DATAGRAM_FRAGMENT_NOT_FOUND", "parse", Traffic,
-            "first fragments are lost, late or refused: see the other reasons, and capture them"),
+            "first fragments are refused or late: see the other reasons, and capture them"),
         /// UDP over IPv6 without a checksum (RFC 8200 section 8.1 forbids it).
         UdpCsum = ("UDP_CSUM", "parse", Traffic,
             "let the sender fill in UDP checksums: IPv6 requires them"),

@@ -93,7 +93,12 @@ impl Worker {
     }
 
     /// The road back to the kernel (T8): the frame and, behind it, where it came from.
-    fn pass(&mut self, mode: CopyMode, mut frame: Frame, (mut note, now): (TxNote, Time)) {
+    pub(super) fn pass(
+        &mut self,
+        mode: CopyMode,
+        mut frame: Frame,
+        (mut note, now): (TxNote, Time),
+    ) {
         if !self.road_limiter.take(now) {
             return self.discard(mode, frame, &note, DropReason::RateLimited);
         }

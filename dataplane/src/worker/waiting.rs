@@ -1,9 +1,10 @@
 //! Later fragments whose first has not come yet: held for a moment, since the network may have
-//! reordered them, or another worker has the first in hand (semantics G10).
+//! reordered them, or another worker has the first in hand (semantics G10). Where it does not come,
+//! it may have gone to the kernel, and so do they: the kernel drops them if not.
 
 use crate::engine::CopyMode;
-use crate::types::Time;
-use crate::verdict::DropReason;
+use crate::types::{BURST_FRAMES_MAX, ServiceId, Time};
+use crate::verdict::{DropReason, PassReason, Verdict};
 use crate::worker::Worker;
 use crate::worker::burst::{Arrival, Arrivals, Decision, Frames};
 use crate::worker::port::TxNote;
@@ -82,14 +83,16 @@ impl Worker {
         let (mut frames, mut arrivals) = (Frames::new(), Arrivals::new());
         for (frame, arrival) in core::mem::take(&mut self.waiting.held) {
             if is_late(&arrival, now) {
-                let reason = DropReason::FirstFragmentNotFound;
-                self.discard(CopyMode::Copy, frame, &note(&arrival), reason);
+                let verdict = Verdict::Pass(PassReason::Fragment);
+                let note = TxNote { verdict, ..note(&arrival) };
+                self.pass(CopyMode::Copy, frame, (note, now));
             } else {
                 frames.push(frame);
                 arrivals.push(arrival);
             }
         }
         let count = frames.len();
+        // Also where none is left: it sends what is on its way to the kernel.
         self.run_burst(CopyMode::Copy, frames, &arrivals, now);
         count
     }
@@ -98,12 +101,12 @@ impl Worker {
 fn note(arrival: &Arrival) -> TxNote {
     TxNote {
         ingress: arrival.ingress,
-        verdict: crate::verdict::Verdict::Wait,
-        service: crate::types::ServiceId(0),
+        verdict: Verdict::Wait,
+        service: ServiceId(0),
         len: arrival.len,
         stamp_ns: 0,
         read_at: arrival.read_at,
     }
 }
 
-const _: () = assert!(WAITING_MAX <= crate::types::BURST_FRAMES_MAX, "decided as one burst");
+const _: () = assert!(WAITING_MAX <= BURST_FRAMES_MAX, "decided as one burst");
