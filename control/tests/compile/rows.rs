@@ -201,6 +201,18 @@ fn b11_ready_counts_whatever_else_is_said() {
     assert_eq!(met(&(web("") + &slice)), "snat 10.244.1.7:8080");
 }
 
+#[test]
+fn b14_an_endpoints_own_zone_is_not_asked() {
+    let zones = |zone: &str| {
+        let slice = ready(&["10.244.1.7 n1 ready"]);
+        slice.replace("nodeName: n1", &format!("nodeName: n1, zone: {zone}"))
+    };
+    for zone in ["zone-a", "zone-b"] {
+        let text = web("") + &zones(zone) + &node("zone-a");
+        assert_eq!(met(&text), "snat 10.244.1.7:8080", "{zone}");
+    }
+}
+
 /// A slice of three endpoints, on gw, n1 and n2, the last with this condition; each with its hints.
 fn hinted(hints: [&str; 3], last: &str) -> String {
     let last = format!("10.244.1.8 n2 {last}");
@@ -306,6 +318,15 @@ fn e5_without_pod_networks_pods_are_outside_clients() {
     for text in [text.clone(), text + &unknown] {
         assert_eq!(met_by(&text, "10.244.0.6"), "drop NO_LOCAL_ENDPOINTS");
     }
+}
+
+#[test]
+fn e7_the_internal_policy_does_not_touch_these_fronts() {
+    let pods = ready(&["10.244.1.7 n1 ready"]);
+    let internal = ", internalTrafficPolicy: Local";
+    assert_eq!(met(&(web(internal) + &pods)), "snat 10.244.1.7:8080");
+    let both = format!("{internal}{LOCAL}");
+    assert_eq!(met(&(web(&both) + &pods)), "drop NO_LOCAL_ENDPOINTS");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Row by row of `docs/semantics.md`: Services of two families, and what IPv6 alone has.
 
-use crate::rig::{ETH1, Rig, VETH_A, mac, slice, vip, web};
+use crate::rig::{ETH0, ETH1, Rig, VETH_A, mac, slice, vip, web};
 use crate::{dump, twin};
 use std::net::IpAddr;
 use std::path::Path;
@@ -129,17 +129,21 @@ fn e8_i3_i4_node_ports_are_on_the_addresses_of_both_families() {
     assert_eq!(addresses("10.0.0.0/8", ""), "10.0.0.1 fd00:10::1 fd00:192:168:1::1", "I4");
 }
 
-#[test]
-fn i3_a_passing_address_is_not_the_first() {
-    let mut rig = Rig::attached();
-    let first = |rig: &mut Rig| dump::places(&rig.compile(&web(", ipFamilies: [IPv6]")));
-    let passing = |text: &str| InterfaceAddress {
+/// A deprecated or temporary address of eth1.
+fn passing(text: &str) -> InterfaceAddress {
+    InterfaceAddress {
         interface: ETH1,
         address: text.parse().unwrap(),
         prefix_length: 64,
         is_global: true,
         is_preferred: false,
-    };
+    }
+}
+
+#[test]
+fn i3_a_passing_address_is_not_the_first() {
+    let mut rig = Rig::attached();
+    let first = |rig: &mut Rig| dump::places(&rig.compile(&web(", ipFamilies: [IPv6]")));
     rig.clear_addresses();
     rig.add_own(passing("2001:db8::bad"));
     assert_eq!(first(&mut rig), "2001:db8::bad:30080/TCP", "better than none");
@@ -158,6 +162,13 @@ fn f9_masquerading_takes_a_global_address_of_the_outgoing_interface() {
     let own: IpAddr = "fd00:192:168:1::1".parse().unwrap();
     assert_eq!(hop.snat_address, Some(own.into()), "not eth1's link-local one");
     assert_eq!(hop.mtu_bytes, 1500);
+    rig.clear_addresses();
+    rig.add_own(InterfaceAddress { is_global: false, is_preferred: true, ..passing("fe80::3") });
+    rig.add_address(ETH0, "fd00:10::1");
+    let elsewhere: IpAddr = "fd00:10::1".parse().unwrap();
+    let compiled = rig.compile(&text);
+    let hop = compiled.snapshot.next_hops.get(0).unwrap();
+    assert_eq!(hop.snat_address, Some(elsewhere.into()), "better than a link-local one");
     rig.limit_routes(1400);
     let compiled = rig.compile(&text);
     let hop = compiled.snapshot.next_hops.get(0).unwrap();

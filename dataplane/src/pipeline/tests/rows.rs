@@ -137,6 +137,23 @@ fn f8_a_pod_that_is_its_own_backend_is_masqueraded() {
 }
 
 /// Balanced at random, so that memory alone can hold a client.
+#[test]
+fn g5_a_rejected_datagram_leaves_nothing_behind() {
+    for family in [Family::V4, Family::V6] {
+        let fixture = Fixture { family, ..Fixture::default() };
+        let (mut pipeline, served) = (fixture.pipeline(0, None), fixture.snapshot());
+        let mut empty = change(served.clone(), |front| {
+            front.outside = Selection::Reject(RejectReason::NoEndpoints);
+        });
+        empty.version = Version(1);
+        let datagram = udp_frame(&family.client(1, 4000), family.front(), b"");
+        let rejected = Verdict::Reject(RejectReason::NoEndpoints);
+        assert_eq!(send(&mut pipeline, &empty, &datagram, NOW).0, rejected);
+        let forwarded = Verdict::Forward(INNER);
+        assert_eq!(send(&mut pipeline, &served, &datagram, NOW).0, forwarded, "{family:?}");
+    }
+}
+
 fn sticky() -> Fixture {
     let affinity_timeout = Some(Duration::from_secs(10));
     Fixture { backends: 10, maglev: false, affinity_timeout, ..Fixture::default() }
