@@ -38,6 +38,7 @@ fn main() -> Result<()> {
     match args.command {
         Command::All(args) => {
             run_memory()?;
+            scale::run(&scale::Args::default())?;
             rivals::run(&args, &interrupt)
         }
         Command::Rivals(args) => rivals::run(&args, &interrupt),

@@ -26,6 +26,12 @@ pub(crate) struct Args {
     changes: u32,
 }
 
+impl Default for Args {
+    fn default() -> Self {
+        Self { services: 10_000, endpoints: 10, changes: 500 }
+    }
+}
+
 #[derive(Debug, Serialize)]
 struct Results<'a> {
     args: &'a Args,
