@@ -18,6 +18,11 @@ impl Reports {
         self.by_service.values().flatten()
     }
 
+    /// The numbers of all service ports.
+    pub fn ids(&self) -> impl Iterator<Item = ServiceId> {
+        self.services.keys().copied()
+    }
+
     /// The number of service ports.
     pub fn len(&self) -> usize {
         self.services.len()

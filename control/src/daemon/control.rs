@@ -68,6 +68,8 @@ pub struct Control {
     pub(crate) compiled: CompiledStatus,
     pub(crate) started: (Instant, SystemTime),
     pub(crate) stale_workers: Vec<WorkerId>,
+    /// Which of the service ports were sampled last.
+    part: u32,
     store: Store,
     compiler: Compiler,
     probing: Option<JoinHandle<()>>,
@@ -124,6 +126,7 @@ impl Control {
             compiled: CompiledStatus::default(),
             started: (Instant::now(), SystemTime::now()),
             stale_workers: Vec::new(),
+            part: 0,
             probing: None,
         }
     }
@@ -252,6 +255,9 @@ impl Control {
             self.stale_workers = stale;
         }
         let now = Instant::now();
+        self.part = (self.part + 1) % report::SERVICE_PARTS;
+        let values = report::service_series(self, self.part);
+        self.meter.sample(now, values);
         signals::tick(self, now);
         self.attachments.is_retry_due(now) || self.signals.is_retry_due(now)
     }
@@ -268,6 +274,7 @@ impl Control {
         let values = report::series(self);
         let now = Instant::now();
         self.meter.sample(now, values);
+        self.meter.forget(now);
         signals::sample(self, now);
         self.probe();
         self.reap();

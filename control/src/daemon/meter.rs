@@ -1,7 +1,8 @@
 //! Rates, from counters sampled each second.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::collections::btree_map::Entry;
+use std::time::{Duration, Instant};
 use tidegate_dataplane::types::{InterfaceSlot, ServiceId, WorkerId};
 use tidegate_dataplane::verdict::{DropReason, PassReason, RejectReason};
 
@@ -28,9 +29,17 @@ pub enum Series {
     Passed(InterfaceSlot, PassReason),
 }
 
+/// A series that was not sampled for so long is forgotten: what it counted is gone. Several times
+/// the time between two samples, or a late one would lose rates.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(5);
+
+/// The time between two samples, for a series that has only one.
+const PERIOD: Duration = Duration::from_secs(1);
+
 #[derive(Debug, Clone, Copy)]
 struct Point {
     value: u64,
+    at: Instant,
     per_second: f64,
     changed: Option<Instant>,
 }
@@ -39,28 +48,36 @@ struct Point {
 #[derive(Debug, Default)]
 pub struct Meter {
     points: BTreeMap<Series, Point>,
-    at: Option<Instant>,
+    began: Option<Instant>,
 }
 
 impl Meter {
-    /// Takes a sample of all series. Those that are not in it are forgotten.
+    /// Takes a sample of some series.
     pub fn sample(&mut self, now: Instant, values: impl IntoIterator<Item = (Series, u64)>) {
-        let seconds = self.at.map(|before| (now - before).as_secs_f64());
-        let before = core::mem::take(&mut self.points);
-        let mut next = BTreeMap::new();
+        let began = *self.began.get_or_insert(now);
         for (series, value) in values {
-            let point = match (before.get(&series), seconds) {
-                (Some(point), Some(seconds)) => point.next(value, seconds, now),
-                // A series that begins after the first sample began with a packet.
-                (None, Some(seconds)) => {
-                    Point { value: 0, per_second: 0.0, changed: None }.next(value, seconds, now)
+            match self.points.entry(series) {
+                Entry::Occupied(mut known) => {
+                    let next = known.get().next(value, now);
+                    known.insert(next);
                 }
-                (_, None) => Point { value, per_second: 0.0, changed: None },
-            };
-            next.insert(series, point);
+                Entry::Vacant(new) => {
+                    // Counters that are there at the start count from then; a series that begins
+                    // later began with a packet.
+                    let is_first = now.saturating_duration_since(began) < PERIOD;
+                    let first = Point { value, at: now, per_second: 0.0, changed: None };
+                    let before = now.checked_sub(PERIOD).unwrap_or(now);
+                    let zero = Point { value: 0, at: before, ..first };
+                    new.insert(if is_first { first } else { zero.next(value, now) });
+                }
+            }
         }
-        self.points = next;
-        self.at = Some(now);
+    }
+
+    /// Forgets what is not sampled any more.
+    pub fn forget(&mut self, now: Instant) {
+        let is_alive = |point: &Point| now.saturating_duration_since(point.at) < FORGOTTEN_AFTER;
+        self.points.retain(|_, point| is_alive(point));
     }
 
     /// Growth per second between the last two samples.
@@ -76,11 +93,12 @@ impl Meter {
 }
 
 impl Point {
-    fn next(self, value: u64, seconds: f64, now: Instant) -> Self {
+    fn next(self, value: u64, now: Instant) -> Self {
         // A counter that fell began anew, as when a slot got another user: no negative rates.
         let growth = value.saturating_sub(self.value);
         let changed = if growth > 0 { Some(now) } else { self.changed };
-        Self { value, per_second: per_second(growth, seconds), changed }
+        let seconds = now.saturating_duration_since(self.at).as_secs_f64();
+        Self { value, at: now, per_second: per_second(growth, seconds), changed }
     }
 }
 
@@ -92,7 +110,6 @@ fn per_second(growth: u64, seconds: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     const A: Series = Series::Received(InterfaceSlot(1));
     const B: Series = Series::Received(InterfaceSlot(2));
@@ -109,7 +126,7 @@ mod tests {
         assert_eq!(meter.seconds_since_change(A, start), None);
         meter.sample(start + Duration::from_secs(2), [(A, 300), (B, 10)]);
         expect_rate(&meter, A, 100.0);
-        expect_rate(&meter, B, 5.0);
+        expect_rate(&meter, B, 10.0);
     }
 
     #[test]
@@ -129,7 +146,18 @@ mod tests {
         meter.sample(start, [(A, 100)]);
         meter.sample(start + Duration::from_secs(1), [(A, 3)]);
         expect_rate(&meter, A, 0.0);
-        meter.sample(start + Duration::from_secs(2), []);
-        expect_rate(&meter, A, 0.0);
+    }
+
+    #[test]
+    fn a_series_that_is_not_sampled_any_more_is_forgotten_and_others_stay() {
+        let (mut meter, start) = (Meter::default(), Instant::now());
+        let second = |n| start + Duration::from_secs(n);
+        meter.sample(start, [(A, 1), (B, 1)]);
+        for n in 1..=6 {
+            meter.sample(second(n), [(A, 1 + n)]);
+            meter.forget(second(n));
+        }
+        expect_rate(&meter, A, 1.0);
+        assert_eq!(meter.points.keys().copied().collect::<Vec<_>>(), [A]);
     }
 }

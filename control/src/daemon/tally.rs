@@ -68,14 +68,18 @@ impl Tally {
 
     /// The pairs of a service port, those of backends that left included.
     pub fn backends(&self, service: ServiceId) -> impl Iterator<Item = (BackendSlot, Place)> {
+        self.slots(service).filter_map(|slot| Some((slot, *self.places.get(&slot)?)))
+    }
+
+    fn slots(&self, service: ServiceId) -> impl Iterator<Item = BackendSlot> {
         let ends = (service, BackendSlot(0))..=(service, BackendSlot(u32::MAX));
-        let slots = self.by_service.range(ends);
-        slots.filter_map(|(_, slot)| Some((*slot, *self.places.get(slot)?)))
+        self.by_service.range(ends).map(|(_, slot)| *slot)
     }
 
     /// What was counted for a service port.
     pub fn service(&self, service: ServiceId, workers: &[Arc<WorkerCounters>]) -> TrafficTotals {
-        let totals = self.backends(service).map(|(slot, _)| backend_totals(slot, workers));
+        let slots = self.slots(service);
+        let totals = slots.map(|slot| backend_totals(slot, workers));
         totals.fold(TrafficTotals::default(), TrafficTotals::plus)
     }
 }

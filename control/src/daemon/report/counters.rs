@@ -5,12 +5,15 @@ use crate::daemon::control::Control;
 use crate::daemon::meter::Series;
 use crate::daemon::tally::refused_packets;
 use tidegate_dataplane::engine::Engine;
-use tidegate_dataplane::types::InterfaceSlot;
+use tidegate_dataplane::types::{InterfaceSlot, ServiceId};
 use tidegate_dataplane::verdict::{DropReason, PassReason, RejectReason};
 
 /// Readings until the sum closes. The XDP program counts while we read, so one reading may be torn
 /// by a packet; what is lost or counted twice stays so in every reading.
 const READINGS_MAX: usize = 4;
+
+/// Service ports are sampled in so many parts.
+pub(crate) const SERVICE_PARTS: u32 = 10;
 
 /// Reads all counters.
 pub(crate) fn ledger(control: &Control) -> Ledger {
@@ -43,16 +46,25 @@ fn frames_total(engine: &Engine) -> u64 {
     engine.counters().iter().map(|worker| worker.work.frames_total.get()).sum()
 }
 
-/// All series that rates are wanted of.
+/// The series of every tenth service port, from `part` on, below [`SERVICE_PARTS`]: all of ten
+/// thousand at a time would hold up a change for tens of milliseconds.
+pub(crate) fn service_series(control: &Control, part: u32) -> Vec<(Series, u64)> {
+    let workers = control.engine.counters();
+    let mut values = Vec::new();
+    let is_part = |id: ServiceId| id.0 % SERVICE_PARTS == part;
+    for id in control.reports().ids().filter(|id| is_part(*id)) {
+        let totals = control.tally.service(id, workers);
+        values.push((Series::ServicePackets(id), totals.packets));
+        values.push((Series::ServiceBytes(id), totals.bytes));
+        values.push((Series::ServiceRefused(id), refused_packets(id, workers)));
+    }
+    values
+}
+
+/// All series but those of service ports that rates are wanted of.
 pub(crate) fn series(control: &Control) -> Vec<(Series, u64)> {
     let workers = control.engine.counters();
     let mut values = Vec::new();
-    for service in control.reports().iter() {
-        let totals = control.tally.service(service.id, workers);
-        values.push((Series::ServicePackets(service.id), totals.packets));
-        values.push((Series::ServiceBytes(service.id), totals.bytes));
-        values.push((Series::ServiceRefused(service.id), refused_packets(service.id, workers)));
-    }
     for placement in control.engine.placements() {
         if let Some(worker) = workers.get(usize::from(placement.worker.0)) {
             values.push((Series::Busy(placement.worker), worker.work.busy_ns.get()));

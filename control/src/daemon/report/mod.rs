@@ -10,6 +10,6 @@ mod services;
 mod status;
 
 pub(crate) use answer::answer;
-pub(crate) use counters::series;
+pub(crate) use counters::{SERVICE_PARTS, series, service_series};
 pub(crate) use node::workers;
 pub(crate) use status::{status, tell_systemd};
