@@ -73,7 +73,8 @@ fn block_on(verb: impl Future<Output = Result<(), Fault>>) -> Result<(), Fault> 
     runtime()?.block_on(verb)
 }
 
-/// The one thread that everything but the packet path runs on.
+/// The one thread that everything but the packet path runs on; the API server is watched on another
+/// (`source::kubernetes`).
 ///
 /// # Errors
 /// The kernel refuses an epoll or an eventfd.
