@@ -15,8 +15,8 @@ pub const DATAGRAMS_MAX: u32 = 4096;
 
 /// A datagram is known for as long. Lower would lose fragments of slow links; higher would take a
 /// sender's next datagram of the same number, whose fragments overtook the first, for this one: at
-/// a gigabit IPv4's 65,536 numbers last about a second (RFC 4963).
-const LIFETIME_MS: u64 = 1_000;
+/// a gigabit IPv4's 65,536 numbers last about a second (RFC 4963). `bpf/steer.h` has it too.
+pub(crate) const LIFETIME_MS: u64 = 1_000;
 
 const BUCKET_SLOTS: usize = 8;
 

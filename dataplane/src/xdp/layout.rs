@@ -136,7 +136,7 @@ pub(crate) struct Counters {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::datagrams::DATAGRAMS_MAX;
+    use crate::datagrams::{DATAGRAMS_MAX, LIFETIME_MS};
     use crate::packet::extension::IPV6_EXTENSIONS_MAX;
     use crate::types::{INTERFACES_MAX, WORKERS_MAX};
 
@@ -173,6 +173,7 @@ mod tests {
         assert_eq!(defined("METADATA_MAGIC"), u64::from(METADATA_MAGIC));
         assert_eq!(defined("OWNER_NONE"), u64::from(OWNER_NONE));
         assert_eq!(defined("DATAGRAMS_MAX"), u64::from(DATAGRAMS_MAX));
+        assert_eq!(defined("DATAGRAM_LIFETIME_NS"), LIFETIME_MS * 1_000_000);
         assert_eq!(defined("IPV6_EXTENSIONS_MAX"), IPV6_EXTENSIONS_MAX as u64);
     }
 }

@@ -6,7 +6,7 @@ mod headers;
 
 use crate::frames::{
     DESTINATION, ETHERNET_BYTES, Family, HOP_BY_HOP, OUR_MAC, ROAD_MAC, Segment, address, fragment,
-    tcp, udp, with, with_extensions, with_options, with_tag,
+    icmp_error, tcp, udp, with, with_extensions, with_options, with_tag,
 };
 use crate::net::{index_of, now, run};
 use crate::rig::{
@@ -294,6 +294,8 @@ fn the_sum_closes_over_random_frames() {
     for family in Family::ALL {
         seeds.extend([syn_of(family), datagram(family)]);
         seeds.extend([1, 9].map(|offset| fragment(datagram(family), offset, 7)));
+        let sent = udp(front(family), client(family));
+        seeds.push(icmp_error(client(family).ip(), (family.pick(3, 1), 1), &sent));
     }
     let mut random = 0x9e37_79b9_7f4a_7c15_u64;
     let mut next = move |below: usize| {
