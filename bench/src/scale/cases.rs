@@ -16,7 +16,11 @@ use tidegate_control::model::{Change, ClusterState, Object, ObjectKey, ObjectNam
 #[derive(Debug, Clone, clap::Args, Serialize)]
 pub(crate) struct Args {
     /// Services
-    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(100..=20_000))]
+    #[arg(
+        long,
+        default_value_t = 10_000,
+        value_parser = clap::value_parser!(u32).range(100..=20_000),
+    )]
     services: u32,
     /// Endpoints of each
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(2..=20))]
