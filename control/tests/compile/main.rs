@@ -7,6 +7,7 @@ mod rig;
 mod rows;
 mod rows_events;
 mod rows_families;
+mod rows_fronts;
 mod rows_health;
 mod rows_sources;
 mod twin;
