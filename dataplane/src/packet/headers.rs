@@ -160,6 +160,13 @@ pub mod tcp_flags {
     pub const RST: u8 = 0x04;
     /// The acknowledgment number counts.
     pub const ACK: u8 = 0x10;
+
+    /// Whether a client's segment opens a flow: a SYN that is nothing else. With FIN or RST no
+    /// stack sends one, and conntrack calls it invalid (`tcp_valid_flags`).
+    #[inline]
+    pub const fn is_opening(flags: u8) -> bool {
+        flags & (SYN | ACK | FIN | RST) == SYN
+    }
 }
 
 /// UDP (RFC 768).

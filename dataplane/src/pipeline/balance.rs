@@ -70,9 +70,8 @@ pub(super) fn owned_elsewhere(flows: &FlowTable, packet: &Packet<'_>) -> Option<
 
 /// Whether a front does not take this packet as the first of a flow.
 fn refused(front: &Front, packet: &Packet<'_>) -> Option<PassReason> {
-    let flags = packet.headers.tcp_flags & (tcp_flags::SYN | tcp_flags::ACK);
-    let is_mid_flow = packet.headers.key.protocol == Protocol::Tcp && flags != tcp_flags::SYN;
-    if is_mid_flow {
+    let is_tcp = packet.headers.key.protocol == Protocol::Tcp;
+    if is_tcp && !tcp_flags::is_opening(packet.headers.tcp_flags) {
         return Some(PassReason::TcpNotSyn);
     }
     (front.state == FrontState::Draining).then_some(PassReason::DrainingFront)

@@ -39,8 +39,7 @@ fn begins_anew(
     let Some(entry) = flows.entry_mut(id) else { return false };
     match entry.protocol {
         Protocol::Tcp => {
-            let is_syn = packet.headers.tcp_flags & (tcp_flags::SYN | tcp_flags::ACK);
-            is_syn == tcp_flags::SYN && entry.state.is_reopened_by_syn()
+            tcp_flags::is_opening(packet.headers.tcp_flags) && entry.state.is_reopened_by_syn()
         }
         Protocol::Udp => {
             let version = low_half(snapshot);

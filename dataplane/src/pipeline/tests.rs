@@ -183,6 +183,21 @@ fn a_partial_checksum_is_finished_before_the_kernel_gets_the_packet_back() {
 }
 
 #[test]
+fn a_syn_that_is_something_else_too_opens_no_flow() {
+    for family in Family::ALL {
+        let (mut pipeline, snapshot) = rig(&fixture(family));
+        let mut try_flags = |flags| {
+            let frame = tcp_frame(&client(family), family.front(), flags, b"");
+            send(&mut pipeline, &snapshot, &frame, NOW).0
+        };
+        for flags in [SYN | FIN, SYN | RST, SYN | ACK, FIN, 0] {
+            assert_eq!(try_flags(flags), Verdict::Pass(PassReason::TcpNotSyn), "{flags:#x}");
+        }
+        assert_eq!(try_flags(SYN), Verdict::Forward(INNER));
+    }
+}
+
+#[test]
 fn no_local_endpoints_drops_in_silence() {
     for family in Family::ALL {
         let fixture = fixture(family);

@@ -40,13 +40,6 @@ pub(super) const EXCEPTIONS: &[Exception] = &[
         },
     },
     Exception {
-        name: "odd flags with SYN open a flow",
-        reason: "for the same reason",
-        applies: |shot, kernel, tidegate| {
-            shot.kind == Kind::OddOpening && is_one_inside(tidegate) && !is_one_inside(kernel)
-        },
-    },
-    Exception {
         name: "record route",
         reason: "tidegate does not write its address into packets: a router may ignore the \
                  option (RFC 7126 section 4.5.5)",
