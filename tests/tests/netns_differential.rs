@@ -19,14 +19,24 @@ fn number(name: &str, default: u64) -> Result<u64> {
     }
 }
 
-#[test]
-fn what_tidegate_makes_of_packets_is_what_the_kernel_makes_of_them() -> Result<()> {
+fn compare(changes: &'static [(&'static str, &'static str)]) -> Result<()> {
     let seed = number("TIDEGATE_DIFFERENTIAL_SEED", SEED)?;
     let packets = number("TIDEGATE_DIFFERENTIAL_PACKETS", PACKETS.into())?;
     eprintln!("seed {seed}, {packets} packets");
     let _turn = take_turn()?;
-    let plan = Plan { seed, packets: u32::try_from(packets)?, changes: &[] };
+    let plan = Plan { seed, packets: u32::try_from(packets)?, changes };
     let report = run(&plan)?;
     eprintln!("{report}");
     Ok(())
+}
+
+#[test]
+fn what_tidegate_makes_of_packets_is_what_the_kernel_makes_of_them() -> Result<()> {
+    compare(&[])
+}
+
+/// Replies come in at another worker than the one that has their flow.
+#[test]
+fn two_workers_make_of_packets_what_the_kernel_makes_of_them() -> Result<()> {
+    compare(&[("cpus: auto", "cpus: [0, 1]")])
 }
