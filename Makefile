@@ -3,7 +3,10 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: help setup demo test lint bench
+.PHONY: help setup demo test lint bench fuzz
+
+# How long `make fuzz` goes on with each target.
+FUZZ_SECONDS ?= 60
 
 help: ## list the targets
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST)
@@ -27,3 +30,6 @@ lint: setup ## formatting, clippy, documentation
 bench: setup ## tidegate against a bare forwarder and kube-proxy's rules; a few minutes
 	cargo build --locked --release -p tidegate-bench
 	@bash .ci/as-root target/release/tidegate-bench all
+
+fuzz: setup ## random inputs for the packet path, the XDP program, manifests; FUZZ_SECONDS each
+	@bash .ci/fuzz $(FUZZ_SECONDS)

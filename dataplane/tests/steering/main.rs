@@ -4,6 +4,7 @@
 
 mod attach;
 mod frames;
+mod fuzz;
 mod maps;
 mod net;
 mod port;

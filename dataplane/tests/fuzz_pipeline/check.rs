@@ -1,0 +1,88 @@
+//! What must hold.
+
+use etherparse::SlicedPacket;
+use std::collections::BTreeSet;
+use tidegate_dataplane::flow_table::{Direction, FlowTable};
+use tidegate_dataplane::stats::WorkerCounters;
+use tidegate_dataplane::testing::checksums_are_right;
+use tidegate_dataplane::types::InterfaceSlot;
+use tidegate_dataplane::verdict::Verdict;
+
+/// A packet before and after.
+#[derive(Debug)]
+pub(crate) struct Passage {
+    pub(crate) before: Vec<u8>,
+    pub(crate) after: Vec<u8>,
+    pub(crate) room: usize,
+    pub(crate) verdict: Verdict,
+}
+
+impl Passage {
+    /// The interface by which it left.
+    pub(crate) fn egress(&self) -> Option<InterfaceSlot> {
+        match self.verdict {
+            Verdict::Forward(egress) => Some(egress),
+            _ => None,
+        }
+    }
+
+    /// One verdict, within the frame, and no byte changed for nothing.
+    pub(crate) fn check(&self) {
+        assert_ne!(self.verdict, Verdict::Pending);
+        assert!(self.after.len() <= self.room, "{self:?}");
+        match self.verdict {
+            Verdict::Forward(_) => {
+                assert_eq!(self.before.len(), self.after.len());
+                assert!(!has_right_sums(&self.before) || has_right_sums(&self.after), "{self:?}");
+            }
+            Verdict::Reject(_) => assert!(has_right_sums(&self.after), "{self:?}"),
+            _ => assert_eq!(self.before, self.after, "{:?}", self.verdict),
+        }
+    }
+}
+
+/// Whether a frame is whole, and all of its sums are right.
+pub(crate) fn has_right_sums(frame: &[u8]) -> bool {
+    let is_whole = SlicedPacket::from_ethernet(frame).is_ok_and(|s| s.transport.is_some());
+    is_whole && checksums_are_right(frame)
+}
+
+/// Counters that go up and down.
+#[derive(Debug)]
+pub(crate) struct Gauges {
+    flows: u64,
+    snat_ports: u64,
+}
+
+impl Gauges {
+    pub(crate) fn of(counters: &WorkerCounters) -> Self {
+        let work = &counters.work;
+        Self { flows: work.flows.get(), snat_ports: work.snat_ports_used.get() }
+    }
+}
+
+/// The table, its index and its counters say the same.
+pub(crate) fn check_table(flows: &FlowTable, flows_max: u32, idle: &Gauges) {
+    let (entries, next) = flows.scan(0, 4096);
+    assert_eq!(next, None);
+    let (mut live, mut masqueraded) = (0, 0);
+    let mut replies = BTreeSet::new();
+    for entry in entries {
+        live += 1;
+        masqueraded += u64::from(entry.is_masqueraded());
+        for direction in [Direction::Forward, Direction::Reply] {
+            let key = entry.key(direction);
+            let (id, found) = flows.find(&key, flows.hash(&key)).expect("a live flow is found");
+            assert_eq!(found, direction);
+            assert_eq!(flows.entry(id).map(|e| e.key(direction)), Some(key));
+        }
+        let reply = format!("{:?}", entry.key(Direction::Reply));
+        assert!(replies.insert(reply), "two flows have one reply tuple");
+    }
+    assert_eq!(flows.len(), live);
+    let live = u64::try_from(live).expect("a number of flows");
+    assert!(live <= u64::from(flows_max), "{live}");
+    let now = Gauges::of(flows.counters());
+    assert_eq!(now.flows - idle.flows, live);
+    assert_eq!(now.snat_ports - idle.snat_ports, masqueraded);
+}
