@@ -113,7 +113,6 @@ impl World {
             return self.apply(Change::Removed(ObjectName::Service(key)));
         }
         let base = 30_000 + u16::from(name.as_bytes()[0]) * 2;
-        let port = |name: &str, number: u16, node_port: u16| json!({"name": name, "port": number, "nodePort": node_port});
         let ports = match self.random.below(4) {
             0 => json!([port("x", 80, base), port("y", 81, base + 1)]),
             1 => json!([port("y", 81, base + 1), port("x", 80, base)]),
@@ -271,4 +270,9 @@ impl World {
             self.rig.add_route(net, link, (!gateway.is_empty()).then_some(gateway));
         }
     }
+}
+
+/// A port of a Service.
+fn port(name: &str, number: u16, node_port: u16) -> Value {
+    json!({"name": name, "port": number, "nodePort": node_port})
 }
