@@ -152,6 +152,33 @@ fn ipv6_packets_get_their_own_answers() {
 }
 
 #[test]
+fn d7_a_cluster_ip_is_for_the_nodes_pods_where_it_is_served() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("config.yaml");
+    let written = "apiVersion: tidegate.dev/v1alpha1\nkind: LoadBalancerConfiguration\n\
+                   clusterIP: serve\ninterfaces: [{name: eth0}, {name: veth*, role: backend}]\n";
+    std::fs::write(&config, written).unwrap();
+    let served = |question: &str| answer(&format!("--config {} {question}", config.display()));
+    let nothing = ("pass NO_SERVICE - []".to_owned(), Some(11));
+    let pods = "forward FORWARD shop/web:http [10.244.0.5:8080 10.244.1.10:8080 10.244.1.9:8080]";
+    let from_pod = "tcp 10.244.0.9:1 10.96.0.1:80";
+    assert_eq!(served(from_pod), (pods.to_owned(), Some(0)));
+    let pods = "forward FORWARD shop/web:http [[fd00:244:1::9]:8080 [fd00:244::5]:8080]";
+    assert_eq!(served("tcp [fd00:244::9]:1 [fd00:96::1]:80"), (pods.to_owned(), Some(0)));
+    for question in ["tcp 192.0.2.7:1 10.96.0.1:80", "tcp 10.244.0.9:1 10.96.0.1:81"] {
+        assert_eq!(served(question), nothing, "{question}");
+    }
+    assert_eq!(answer(from_pod), nothing, "the kernel's by default");
+    let asked = format!("--config {} tcp 192.0.2.7:1 10.96.0.1:80", config.display());
+    let screen = text(&ask(&asked).stdout);
+    let why = "10.96.0.1:80/TCP is a cluster IP: served for pods of this node, which 192.0.2.7 is";
+    assert!(screen.contains(why), "{screen}");
+    let screen = text(&ask(&format!("--config {} {from_pod}", config.display())).stdout);
+    assert!(screen.contains("is a cluster IP here"), "{screen}");
+    assert!(screen.contains("internalTrafficPolicy Cluster"), "{screen}");
+}
+
+#[test]
 fn the_screen_of_an_ipv6_packet_has_brackets_and_marks_what_files_cannot_tell() {
     let screen = text(&ask("tcp [2001:db8:7::7]:41522 [2001:db8:1::1]:30080").stdout);
     let steps = [

@@ -91,13 +91,17 @@ struct {
 	__type(value, struct counters);
 } counters SEC(".maps");
 
-static __always_inline __u32 *find_front(const struct packet *packet)
+/* The flags of the front that a packet meets. A cluster IP is none where clients may be. */
+static __always_inline __u32 *find_front(const struct interface *interface,
+					 const struct packet *packet)
 {
 	struct front_key key = { .protocol = packet->key.protocol };
+	__u32 *flags;
 
 	__builtin_memcpy(key.address, packet->key.dst, sizeof(key.address));
 	__builtin_memcpy(key.port, packet->key.dst_port, sizeof(key.port));
-	return bpf_map_lookup_elem(&fronts, &key);
+	flags = bpf_map_lookup_elem(&fronts, &key);
+	return flags && *flags & FRONT_CLUSTER && !interface->is_for_pods ? 0 : flags;
 }
 
 /* The queue's entry, if its worker beats and its socket is there. */
@@ -173,10 +177,10 @@ static __always_inline int send_up(struct xdp_md *ctx, struct counters *count, _
 	return action;
 }
 
-static __always_inline int classify(struct xdp_md *ctx, struct counters *count,
-				    const struct packet *packet)
+static __always_inline int classify(struct xdp_md *ctx, const struct interface *interface,
+				    struct counters *count, const struct packet *packet)
 {
-	__u32 *flags = find_front(packet), *owner;
+	__u32 *flags = find_front(interface, packet), *owner;
 
 	if (!flags) {
 		owner = bpf_map_lookup_elem(&flows, &packet->key);
@@ -202,14 +206,16 @@ static __always_inline bool has_fronts(const __u8 *address)
 }
 
 /* The first fragment has ports, so it is known whose it is, and with it the datagram. */
-static __always_inline int classify_first(struct xdp_md *ctx, struct counters *count,
-					  const struct packet *packet)
+static __always_inline int classify_first(struct xdp_md *ctx, const struct interface *interface,
+					  struct counters *count, const struct packet *packet)
 {
 	struct datagram_key key = datagram_of(packet);
 	struct datagram datagram = { .seen_ns = bpf_ktime_get_coarse_ns() };
 	__u32 *owner = bpf_map_lookup_elem(&flows, &packet->key);
 
-	datagram.owner = owner ? *owner : find_front(packet) ? OWNER_NONE : OWNER_KERNEL;
+	datagram.owner = owner			     ? *owner :
+			 find_front(interface, packet) ? OWNER_NONE :
+							 OWNER_KERNEL;
 	if (datagram.owner == OWNER_KERNEL && !has_fronts(packet->key.dst))
 		return pass(count, PASS_FRAGMENT);
 	bpf_map_update_elem(&datagrams, &key, &datagram, BPF_ANY);
@@ -259,7 +265,7 @@ int steer(struct xdp_md *ctx)
 	if (reason != PARSED)
 		return pass(count, reason);
 	if (packet.part == WHOLE)
-		return classify(ctx, count, &packet);
-	return packet.part == FIRST_FRAGMENT ? classify_first(ctx, count, &packet) :
+		return classify(ctx, interface, count, &packet);
+	return packet.part == FIRST_FRAGMENT ? classify_first(ctx, interface, count, &packet) :
 					       classify_later(ctx, count, &packet);
 }

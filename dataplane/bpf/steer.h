@@ -53,6 +53,7 @@ struct front_key {
 };
 
 #define FRONT_DRAINING 1
+#define FRONT_CLUSTER 2 /* a cluster IP: a front for pods alone */
 
 struct flow_key {
 	__u8 src[16];
@@ -87,6 +88,8 @@ struct datagram {
 struct interface {
 	__u16 slot;
 	__u8 mac[6];
+	__u8 is_for_pods; /* only pods are behind it: cluster IPs are fronts here */
+	__u8 zero;
 };
 
 struct queue_key {

@@ -23,7 +23,7 @@ use crate::flow_table::{FlowTable, FlowTableConfig, HashKey, OwnerDirectory};
 use crate::pipeline::{Packet, Pipeline};
 use crate::snapshot::{
     Backend, BackendSet, Front, FrontKey, FrontKind, FrontState, Interface, MaglevTable, NextHop,
-    NextHopState, Picker, Selection, ServicePort, Snapshot, Version,
+    NextHopState, Picker, Selection, ServicePort, Side, Snapshot, Version,
     maglev::{MaglevBackend, table_size},
 };
 use crate::stats::WorkerCounters;
@@ -133,8 +133,8 @@ impl Fixture {
         snapshot.next_hops = (1..=self.backends.max(1)).map(|n| self.next_hop(n)).collect();
         snapshot.interfaces = Arc::new(vec![
             None,
-            Some(interface(1, "outer", GATEWAY_MAC)),
-            Some(interface(2, "inner", GATEWAY_INNER_MAC)),
+            Some(interface(1, "outer", GATEWAY_MAC, Side::Clients)),
+            Some(interface(2, "inner", GATEWAY_INNER_MAC, Side::Pods)),
         ]);
         snapshot
     }
@@ -203,8 +203,9 @@ fn end_of(backend: &Backend) -> (IpAddress, L4Port) {
     (backend.address, backend.port)
 }
 
-fn interface(index: u32, name: &str, mac: [u8; 6]) -> Interface {
-    Interface { index: IfIndex(index), name: name.into(), mac: MacAddress(mac), mtu_bytes: 1500 }
+fn interface(index: u32, name: &str, mac: [u8; 6], side: Side) -> Interface {
+    let mac = MacAddress(mac);
+    Interface { index: IfIndex(index), name: name.into(), mac, mtu_bytes: 1500, side }
 }
 
 /// Sends one frame through a packet path. Returns the verdict and the frame as it leaves.

@@ -12,7 +12,7 @@ use tidegate_dataplane::engine::{
 use tidegate_dataplane::snapshot::maglev::{MaglevBackend, table_size};
 use tidegate_dataplane::snapshot::{
     Backend, BackendSet, Front, FrontKey, FrontKind, FrontState, Interface, MaglevTable, NextHop,
-    NextHopState, Picker, Selection, ServicePort, Snapshot,
+    NextHopState, Picker, Selection, ServicePort, Side, Snapshot,
 };
 use tidegate_dataplane::stats::{Counter, FramePlace, WorkerCounters};
 use tidegate_dataplane::types::{
@@ -40,7 +40,13 @@ fn link(netns: &NetNs, name: &str) -> Result<Link> {
 }
 
 fn interface(link: &Link, name: &str) -> Interface {
-    Interface { index: link.index, name: name.into(), mac: link.mac, mtu_bytes: 1500 }
+    Interface {
+        index: link.index,
+        name: name.into(),
+        mac: link.mac,
+        mtu_bytes: 1500,
+        side: Side::Clients,
+    }
 }
 
 struct Rig {
@@ -140,6 +146,7 @@ fn start(rig: &Rig, workers: usize, queues: u32) -> Result<Engine> {
             attach_mode: AttachMode::Auto,
             copy_mode: CopyMode::Auto,
             is_small: true,
+            side: Side::Clients,
         })?;
         assert_eq!(attachment.attach_mode, AttachMode::Native);
         let binding = &attachment.queues[0];

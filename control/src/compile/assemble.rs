@@ -43,10 +43,18 @@ impl Compiler {
         config: &LoadBalancer,
     ) -> ServiceReport {
         let decisions = plan.decide(&self.next_hops, &mut self.tables, config);
+        let internal = if self.serves_cluster_addresses() {
+            plan.decide_internally(&self.next_hops, &mut self.tables, config)
+        } else {
+            Decisions::new()
+        };
+        let is_internal = !wishes.is_empty() && wishes.iter().all(|(_, kind)| is_cluster(*kind));
         let is_owned = |(key, _): &(FrontKey, FrontKind)| self.claims.is_owner(key, plan.id);
         let (owned, lost): (Wishes, Wishes) = wishes.iter().copied().partition(is_owned);
-        let owned = self.publish(plan, &decisions, owned);
-        let mut report = report::report(plan, &decisions, owned, &self.next_hops);
+        let owned = self.publish(plan, (&decisions, &internal), owned);
+        // Where nobody outside can dial, what pods meet is told.
+        let told = if is_internal { &internal } else { &decisions };
+        let mut report = report::report(plan, (told, is_internal), owned, &self.next_hops);
         report.warnings.extend(lost.iter().map(|(key, _)| {
             format!("{}:{}/{} belongs to another Service", key.address, key.port, key.protocol)
         }));
@@ -63,15 +71,19 @@ impl Compiler {
     fn publish(
         &mut self,
         plan: &PortPlan<'_>,
-        decisions: &Decisions,
+        (decisions, internal): (&Decisions, &Decisions),
         wishes: Wishes,
     ) -> Vec<FrontKey> {
         let service = share::service(&self.snapshot, plan.service_port());
         self.snapshot.services.insert(plan.id, Arc::clone(&service));
-        let shared = self.share(decisions, &wishes);
+        let shared = [(decisions, false), (internal, true)].map(|(decisions, of_cluster)| {
+            let wishes = wishes.iter().filter(|(_, kind)| is_cluster(*kind) == of_cluster);
+            self.share(decisions, &wishes.copied().collect())
+        });
         let ranges = Arc::new(fronts::networks(&plan.service.source_ranges));
         let mut owned = Vec::with_capacity(wishes.len());
         for (key, kind) in wishes {
+            let shared = &shared[usize::from(is_cluster(kind))];
             let Some((outside, pods)) = shared.get(&family(&key)) else { continue };
             let is_guarded = fronts::is_guarded(plan.service, &key, kind);
             self.put(Front {
@@ -130,6 +142,10 @@ impl Compiler {
             self.ids.forget_service(&port_key(&forgotten));
         }
     }
+}
+
+fn is_cluster(kind: FrontKind) -> bool {
+    kind == FrontKind::ClusterIp
 }
 
 fn family(key: &FrontKey) -> Family {

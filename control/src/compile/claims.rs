@@ -1,5 +1,6 @@
-//! Who has each front: VIPs and external IPs come before node ports (semantics E9); of two
-//! Services the first by name has it (E17).
+//! Who has each front: VIPs and external IPs come before node ports (semantics E9), and cluster IPs
+//! before both, so that nobody takes a Service's by an external IP (CVE-2020-8554); of two Services
+//! the first by name has it (E17).
 
 use super::fronts::Wishes;
 use crate::model::ObjectKey;
@@ -10,11 +11,29 @@ use tidegate_dataplane::types::ServiceId;
 /// A service port's wish to have a front. The smaller, the better.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Claim {
-    is_node_port: bool,
+    rank: Rank,
     service: ObjectKey,
     /// Which of the Service's ports.
     place: usize,
     id: ServiceId,
+}
+
+/// The first is the best.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Rank {
+    ClusterIp,
+    External,
+    NodePort,
+}
+
+impl From<FrontKind> for Rank {
+    fn from(kind: FrontKind) -> Self {
+        match kind {
+            FrontKind::ClusterIp => Self::ClusterIp,
+            FrontKind::LoadBalancer | FrontKind::ExternalIp => Self::External,
+            FrontKind::NodePort => Self::NodePort,
+        }
+    }
 }
 
 /// A service port that wishes.
@@ -74,12 +93,7 @@ impl Claims {
 
 impl Claimant<'_> {
     fn claim(self, kind: FrontKind) -> Claim {
-        Claim {
-            is_node_port: kind == FrontKind::NodePort,
-            service: self.service.clone(),
-            place: self.place,
-            id: self.id,
-        }
+        Claim { rank: kind.into(), service: self.service.clone(), place: self.place, id: self.id }
     }
 }
 
@@ -134,5 +148,13 @@ mod tests {
         assert!(claims.is_owner(&KEY, id("b")));
         assert_eq!(change(&mut claims, "b", (&[FrontKind::LoadBalancer], &node)), ["a"]);
         assert!(claims.is_owner(&KEY, id("a")));
+    }
+
+    #[test]
+    fn an_external_address_takes_no_cluster_ip_of_another() {
+        let mut claims = Claims::default();
+        change(&mut claims, "a", (&[], &[FrontKind::ExternalIp]));
+        assert_eq!(change(&mut claims, "b", (&[], &[FrontKind::ClusterIp])), ["a"]);
+        assert!(claims.is_owner(&KEY, id("b")));
     }
 }

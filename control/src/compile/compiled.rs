@@ -72,8 +72,10 @@ pub struct ServiceReport {
     pub port: L4Port,
     /// `nodePort`, given or chosen.
     pub node_port: Option<L4Port>,
-    /// `externalTrafficPolicy`.
+    /// `externalTrafficPolicy`; `internalTrafficPolicy` where all its fronts are cluster IPs.
     pub policy: TrafficPolicy,
+    /// `internalTrafficPolicy`.
+    pub internal_policy: TrafficPolicy,
     /// What clients dial.
     pub fronts: Vec<FrontKey>,
     /// What a new flow meets; where its families differ, what one that is not forwarded does.

@@ -11,7 +11,7 @@ use super::next_hops::{NextHops, World};
 use super::port::PortPlan;
 use super::share::{self, Retired};
 use super::tables::Tables;
-use crate::config::Config;
+use crate::config::{ClusterIp, Config};
 use crate::model::{Endpoint, Family, ObjectKey, Service, ServicePortSpec, Store};
 use crate::netlink::NetworkState;
 use std::collections::{BTreeMap, BTreeSet};
@@ -132,11 +132,13 @@ impl Compiler {
     fn is_basis_new(&mut self, store: &Store, world: &World, config: &Config) -> bool {
         let own = store.own_node();
         let addresses = fronts::node_addresses(own, &world.network, config);
-        let on_all = |config: &Config| (config.load_balancer.clone(), config.feature_gates.clone());
+        let on_all = |config: &Config| {
+            (config.load_balancer.clone(), config.feature_gates.clone(), config.cluster_ip)
+        };
         let before = self.basis.config.as_ref().map(on_all);
         let is_new = before != Some(on_all(config)) || self.basis.addresses != addresses;
         self.basis.addresses = addresses;
-        let table = interfaces::table(&world.attached, &world.network);
+        let table = interfaces::table(&world.attached, &world.network, &config.interfaces);
         self.snapshot.interfaces = share::value(&self.snapshot.interfaces, table);
         let networks = own.map(|node| node.pod_networks.as_slice()).unwrap_or_default();
         self.snapshot.pod_networks =
@@ -197,9 +199,7 @@ impl Compiler {
                 let mut port_held = known.unwrap_or_else(|| self.hold_anew(id));
                 let endpoints = self.endpoints(store, service, port, &mut port_held);
                 let mut wishes = fronts::fronts(service, port, &self.basis.addresses);
-                wishes.retain(|(_, kind)| {
-                    *kind != FrontKind::ExternalIp || self.serves_external_addresses()
-                });
+                wishes.retain(|(_, kind)| self.serves(*kind));
                 let claimant = Claimant { service: key, place, id };
                 self.claim(claimant, &mut port_held, wishes, touched);
                 plan.ports.push(PortPlan::new(service, port, endpoints, &port_held));
@@ -216,6 +216,20 @@ impl Compiler {
             self.held.insert(key.clone(), held);
         }
         plan
+    }
+
+    fn serves(&self, kind: FrontKind) -> bool {
+        match kind {
+            FrontKind::ExternalIp => self.serves_external_addresses(),
+            FrontKind::ClusterIp => self.serves_cluster_addresses(),
+            FrontKind::NodePort | FrontKind::LoadBalancer => true,
+        }
+    }
+
+    /// Whether `spec.clusterIPs` are fronts, for pods.
+    pub(super) fn serves_cluster_addresses(&self) -> bool {
+        let config = self.basis.config.as_ref();
+        config.is_some_and(|config| config.cluster_ip == ClusterIp::Serve)
     }
 
     /// Whether `spec.externalIPs` are fronts (semantics E14).

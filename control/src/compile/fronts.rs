@@ -69,13 +69,15 @@ fn first_of_each_family(addresses: &[IpAddr]) -> impl Iterator<Item = IpAddr> {
     [first(Family::V4), first(Family::V6)].into_iter().flatten()
 }
 
-/// The fronts of one service port; VIPs and external IPs before node ports (semantics E9). Only
-/// of families that the Service has a cluster IP of (A5).
+/// The fronts of one service port; node ports after all others (semantics E9). Only of families
+/// that the Service has a cluster IP of (A5).
 pub(super) fn fronts(
     service: &Service,
     port: &ServicePortSpec,
     node_addresses: &BTreeSet<IpAddr>,
 ) -> Wishes {
+    let cluster = service.cluster_addresses.iter();
+    let cluster = cluster.map(|address| (address, port.port, FrontKind::ClusterIp));
     let vips = service.load_balancer_addresses.iter();
     let vips = vips.map(|address| (address, port.port, FrontKind::LoadBalancer));
     let external = service.external_addresses.iter();
@@ -83,7 +85,8 @@ pub(super) fn fronts(
     let node = node_addresses.iter();
     let node = node.filter_map(|address| Some((address, port.node_port?, FrontKind::NodePort)));
     let of_family = |address: &IpAddr| service.families.contains(&Family::of(*address));
-    let all = vips.chain(external).chain(node).filter(|(address, ..)| of_family(address));
+    let all =
+        cluster.chain(vips).chain(external).chain(node).filter(|(address, ..)| of_family(address));
     let all = all.map(|(address, port_number, kind)| {
         let address = (*address).into();
         (FrontKey { address, port: port_number, protocol: port.protocol }, kind)

@@ -1,11 +1,11 @@
 //! Which interfaces are to be attached, and their slots (T7).
 
 use super::compiled::{Attached, WantedInterface};
-use crate::config::{Config, InterfaceConfig, Queues, Role, interface_config};
+use crate::config::{ClusterIp, Config, InterfaceConfig, Queues, Role, interface_config};
 use crate::netlink::{Link, NetworkState, ROAD_DEVICE, ROAD_PEER};
 use std::collections::{BTreeMap, BTreeSet};
 use tidegate_dataplane::engine::AttachRequest;
-use tidegate_dataplane::snapshot::Interface;
+use tidegate_dataplane::snapshot::{Interface, Side};
 use tidegate_dataplane::types::{INTERFACES_MAX, IfIndex, InterfaceSlot};
 
 /// Gives interfaces their slots. A slot that becomes free is given again as late as possible, so
@@ -39,7 +39,7 @@ impl Slots {
 }
 
 /// The interfaces to be attached, by slot. Exact names always; a glob of role `backend` only where
-/// a backend in use is behind it: `egress` holds those.
+/// a backend in use is behind it (`egress` holds those), or where pods' cluster IPs are served.
 pub(super) fn wanted(
     slots: &mut Slots,
     network: &NetworkState,
@@ -51,8 +51,10 @@ pub(super) fn wanted(
     let mut chosen = Vec::new();
     for link in network.links.values() {
         let Some(entry) = interface_config(&config.interfaces, &link.name) else { continue };
-        let is_needed =
-            entry.is_exact() || entry.role != Role::Backend || egress.contains(&link.index);
+        let is_needed = entry.is_exact()
+            || entry.role != Role::Backend
+            || config.cluster_ip == ClusterIp::Serve
+            || egress.contains(&link.index);
         match obstacle(link) {
             None if is_needed => chosen.push((link, entry)),
             Some(obstacle) if entry.is_exact() => warnings.push(obstacle),
@@ -126,13 +128,27 @@ fn request(
         copy_mode: entry.effective_copy_mode(),
         // The near end of a pod; an uplink that is a veth, as in a lab, carries more.
         is_small: &*link.kind == "veth" && entry.role == Role::Backend,
+        side: side(entry),
     };
     let wanted = WantedInterface { request, role: entry.role, is_required: entry.is_exact() };
     (!wanted.request.queues.is_empty()).then_some(wanted)
 }
 
+/// Of role `both` is an uplink with clients behind it: only role `backend` promises that there are
+/// none.
+fn side(entry: &InterfaceConfig) -> Side {
+    match entry.role {
+        Role::Backend => Side::Pods,
+        Role::Both | Role::Client => Side::Clients,
+    }
+}
+
 /// The snapshot's table: the attached interfaces by slot.
-pub(super) fn table(attached: &Attached, network: &NetworkState) -> Vec<Option<Interface>> {
+pub(super) fn table(
+    attached: &Attached,
+    network: &NetworkState,
+    entries: &[InterfaceConfig],
+) -> Vec<Option<Interface>> {
     let mut table = vec![None; INTERFACES_MAX];
     for (slot, index) in attached {
         let Some(link) = network.links.get(index) else { continue };
@@ -142,6 +158,7 @@ pub(super) fn table(attached: &Attached, network: &NetworkState) -> Vec<Option<I
                 name: link.name.clone(),
                 mac: link.mac,
                 mtu_bytes: mtu(link.mtu_bytes),
+                side: interface_config(entries, &link.name).map(side).unwrap_or_default(),
             });
         }
     }

@@ -81,6 +81,21 @@ impl<'a> PortPlan<'a> {
         self.service.families.iter().map(decide).collect()
     }
 
+    /// What new flows to the cluster IPs meet, family by family: the internal policy's alone
+    /// (semantics E7).
+    pub(super) fn decide_internally(
+        &self,
+        next_hops: &NextHops,
+        tables: &mut Tables,
+        config: &LoadBalancer,
+    ) -> Decisions {
+        let decide = |family: &Family| {
+            let endpoints = self.endpoints_of(*family);
+            (*family, self.decide_internally_for(endpoints, next_hops, (tables, config)))
+        };
+        self.service.families.iter().map(decide).collect()
+    }
+
     fn endpoints_of(&self, family: Family) -> &[Endpoint] {
         let first_v6 = self.endpoints.partition_point(|e| Family::of(e.address) == Family::V4);
         let (v4, v6) = self.endpoints.split_at(first_v6);
@@ -99,22 +114,44 @@ impl<'a> PortPlan<'a> {
     ) -> Decision {
         let Categories { cluster, local, .. } = categorize(endpoints);
         let mut select = |set: &[&Endpoint], masquerade| {
-            if set.iter().any(|e| state(next_hops, e) == NextHopState::Local) {
-                return Decision::of(Selection::Pass(PassReason::LocalBackend));
-            }
-            self.forward(reachable(set, next_hops), masquerade, tables, config)
+            self.select((set, masquerade), next_hops, tables, config)
         };
         let is_local = self.service.external_policy == TrafficPolicy::Local;
         let everywhere = select(&cluster, !is_local);
         if !is_local {
             return everywhere;
         }
-        let here = match (local.is_empty(), cluster.is_empty()) {
-            (false, _) => select(&local, false),
-            (true, false) => Decision::of(Selection::Drop(DropReason::NoLocalEndpoints)),
-            (true, true) => Decision::of(Selection::Reject(RejectReason::NoEndpoints)),
-        };
+        let here = unserved(&local, &cluster).unwrap_or_else(|| select(&local, false));
         here.with_pods(everywhere)
+    }
+
+    /// Masqueraded is only whoever is no pod of this node's (semantics F7).
+    fn decide_internally_for(
+        &self,
+        endpoints: &[Endpoint],
+        next_hops: &NextHops,
+        (tables, config): (&mut Tables, &LoadBalancer),
+    ) -> Decision {
+        let Categories { cluster, local, .. } = categorize(endpoints);
+        let decision = match self.service.internal_policy {
+            TrafficPolicy::Cluster => self.select((&cluster, true), next_hops, tables, config),
+            TrafficPolicy::Local => unserved(&local, &cluster)
+                .unwrap_or_else(|| self.select((&local, true), next_hops, tables, config)),
+        };
+        decision.keeping_pods()
+    }
+
+    fn select(
+        &self,
+        (set, masquerade): (&[&Endpoint], bool),
+        next_hops: &NextHops,
+        tables: &mut Tables,
+        config: &LoadBalancer,
+    ) -> Decision {
+        if set.iter().any(|e| state(next_hops, e) == NextHopState::Local) {
+            return Decision::of(Selection::Pass(PassReason::LocalBackend));
+        }
+        self.forward(reachable(set, next_hops), masquerade, tables, config)
     }
 
     fn forward(
@@ -165,6 +202,14 @@ impl Decision {
         Self { outside: selection, pods, used, warning: None }
     }
 
+    /// The same, but pods keep their addresses.
+    fn keeping_pods(mut self) -> Self {
+        if let Selection::Forward { masquerade, .. } = &mut self.pods {
+            *masquerade = false;
+        }
+        self
+    }
+
     /// Another one for pods. A front that either leaves to the kernel is left to it as a whole:
     /// steering knows no sources (T12).
     fn with_pods(self, pods: Self) -> Self {
@@ -174,6 +219,16 @@ impl Decision {
         }
         Self { pods: pods.outside, warning: self.warning.or(pods.warning), ..self }
     }
+}
+
+/// What policy Local meets where no endpoint of this node serves (semantics D1, D2).
+fn unserved(local: &[&Endpoint], cluster: &[&Endpoint]) -> Option<Decision> {
+    let selection = if cluster.is_empty() {
+        Selection::Reject(RejectReason::NoEndpoints)
+    } else {
+        Selection::Drop(DropReason::NoLocalEndpoints)
+    };
+    local.is_empty().then(|| Decision::of(selection))
 }
 
 fn state(next_hops: &NextHops, endpoint: &Endpoint) -> NextHopState {

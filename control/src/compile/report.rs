@@ -3,23 +3,26 @@
 use super::compiled::{BackendReport, BackendState, SelectionKind, ServiceReport};
 use super::next_hops::NextHops;
 use super::port::{Decision, Decisions, PortPlan};
-use crate::model::{Endpoint, Family, TrafficPolicy};
+use crate::model::{Endpoint, Family, Service, TrafficPolicy};
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use tidegate_dataplane::snapshot::{Backend, FrontKey, NextHopState, Selection};
 
-/// The report on `plan`; `fronts` are those that it owns.
+/// The report on `plan`; `fronts` are those that it owns, and all of them cluster IPs where
+/// `is_internal`.
 pub(super) fn report(
     plan: &PortPlan<'_>,
-    decisions: &Decisions,
+    (decisions, is_internal): (&Decisions, bool),
     fronts: Vec<FrontKey>,
     next_hops: &NextHops,
 ) -> ServiceReport {
+    let Service { external_policy, internal_policy, .. } = *plan.service;
+    let policy = if is_internal { internal_policy } else { external_policy };
     let pairs = plan.endpoints.iter().zip(&plan.backends);
     let backends: Vec<_> = pairs
         .filter_map(|(endpoint, backend)| {
             let decision = decisions.get(&Family::of(endpoint.address))?;
-            Some(backend_report(plan, decision, (endpoint, backend), next_hops))
+            Some(backend_report(policy, decision, (endpoint, backend), next_hops))
         })
         .collect();
     let count = |state| backends.iter().filter(|backend| backend.state == state).count();
@@ -31,7 +34,8 @@ pub(super) fn report(
         protocol: plan.port.protocol,
         port: plan.port.port,
         node_port: plan.port.node_port,
-        policy: plan.service.external_policy,
+        policy,
+        internal_policy,
         fronts,
         selection: worst(decisions),
         ready_count: count(BackendState::Ready),
@@ -57,7 +61,7 @@ fn kind(selection: &Selection) -> SelectionKind {
 }
 
 fn backend_report(
-    plan: &PortPlan<'_>,
+    policy: TrafficPolicy,
     decision: &Decision,
     (endpoint, backend): (&Endpoint, &Backend),
     next_hops: &NextHops,
@@ -76,7 +80,7 @@ fn backend_report(
         state: state(endpoint),
         is_local: endpoint.is_local,
         is_used: is_used && next_hops.state(backend.address) == NextHopState::Resolved,
-        reason: policy_reason(plan, endpoint).map(Cow::Borrowed).or(obstacle).or_else(unused),
+        reason: policy_reason(policy, endpoint).map(Cow::Borrowed).or(obstacle).or_else(unused),
     }
 }
 
@@ -91,8 +95,8 @@ fn state(endpoint: &Endpoint) -> BackendState {
     }
 }
 
-fn policy_reason(plan: &PortPlan<'_>, endpoint: &Endpoint) -> Option<&'static str> {
-    let is_elsewhere = plan.service.external_policy == TrafficPolicy::Local && !endpoint.is_local;
+fn policy_reason(policy: TrafficPolicy, endpoint: &Endpoint) -> Option<&'static str> {
+    let is_elsewhere = policy == TrafficPolicy::Local && !endpoint.is_local;
     is_elsewhere.then_some("on another node, and the policy is Local")
 }
 

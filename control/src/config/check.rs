@@ -1,8 +1,8 @@
 //! What no single field can know: ranges, and fields that must fit together. All at once.
 
 use super::cpu_list::Cpus;
-use super::file::Config;
-use super::interfaces::InterfaceConfig;
+use super::file::{ClusterIp, Config};
+use super::interfaces::{InterfaceConfig, Role};
 use super::scalars::TableSize;
 use super::{NodePortAddress, Problem, source};
 use std::time::Duration;
@@ -31,6 +31,7 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
     let connection = &config.client_connection;
     source::check(&config.source, connection, &config.state_directory, &mut found);
     node_port_addresses(config, &mut found);
+    cluster_ip(config, &mut found);
     interfaces(&config.interfaces, &mut found);
     workers(config, &mut found);
     memory(config, &mut found);
@@ -57,6 +58,14 @@ fn node_port_addresses(config: &Config, found: &mut Found) {
     }
     if entries.contains(&NodePortAddress::All) && entries.len() > 1 {
         found.add("nodePortAddresses", "holds all and more; all stands alone");
+    }
+}
+
+fn cluster_ip(config: &Config, found: &mut Found) {
+    let is_for_pods = |entry: &InterfaceConfig| entry.role == Role::Backend;
+    if config.cluster_ip == ClusterIp::Serve && !config.interfaces.iter().any(is_for_pods) {
+        found
+            .add("clusterIP", "is serve, but no interface has role backend, so that none would be");
     }
 }
 
@@ -247,6 +256,7 @@ mod tests {
             ("stateDirectory: state", "stateDirectory"),
             ("nodePortAddresses: []", "nodePortAddresses"),
             ("nodePortAddresses: [all, primary]", "nodePortAddresses"),
+            ("clusterIP: serve", "clusterIP"),
             ("interfaces: []", "interfaces"),
             ("interfaces: [{name: a}, {name: a}]", "interfaces[1].name"),
             ("interfaces: [{name: 'a['}]", "interfaces[0].name"),

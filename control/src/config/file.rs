@@ -41,6 +41,9 @@ pub struct Config {
     pub state_directory: PathBuf,
     /// Which of the node's addresses serve node ports.
     pub node_port_addresses: Vec<NodePortAddress>,
+    /// Who answers the cluster IPs that pods dial.
+    #[serde(rename = "clusterIP")]
+    pub cluster_ip: ClusterIp,
     /// The interfaces to take packets from.
     pub interfaces: Vec<InterfaceConfig>,
     /// The threads that forward.
@@ -79,6 +82,7 @@ impl Default for Config {
             client_connection: ClientConnection::default(),
             state_directory: PathBuf::from("/var/lib/tidegate"),
             node_port_addresses: vec![NodePortAddress::Primary],
+            cluster_ip: ClusterIp::Kernel,
             interfaces: vec![InterfaceConfig::named("eth0")],
             workers: Workers::default(),
             memory: Memory::default(),
@@ -146,6 +150,16 @@ pub enum ApiVersion {
 pub enum Kind {
     /// The only one so far.
     LoadBalancerConfiguration,
+}
+
+/// Who answers the cluster IPs that pods dial.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ClusterIp {
+    /// The kernel, by kube-proxy's rules.
+    Kernel,
+    /// tidegate, on interfaces of role `backend`; each that matches is attached then.
+    Serve,
 }
 
 /// The threads that forward.

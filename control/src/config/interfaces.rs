@@ -39,7 +39,8 @@ pub enum Role {
     Both,
     /// Clients only: no backend is reached through it.
     Client,
-    /// Backends only: a glob attaches it only while a usable backend is behind it.
+    /// Pods and nodes only: a glob attaches it only while a usable backend is behind it, or with
+    /// `clusterIP: serve`. Cluster IPs are served here alone.
     Backend,
 }
 

@@ -17,7 +17,7 @@ pub use cpu_list::{CpuList, Cpus, Queues};
 pub use engine::HostFacts;
 pub use error::{ConfigError, Problem};
 pub use feature_gates::FeatureGates;
-pub use file::{Algorithm, ApiVersion, Fallback, Kind, LogFormat, LogLevel};
+pub use file::{Algorithm, ApiVersion, ClusterIp, Fallback, Kind, LogFormat, LogLevel};
 pub use file::{Config, Conntrack, Latency, LoadBalancer, Logging, Maglev, Memory, Workers};
 pub use host::node_name;
 pub use interfaces::{InterfaceConfig, Role, interface_config};

@@ -197,6 +197,7 @@ fn follow_mac(hooks: &mut impl Hooks, live: &mut Live, mac: MacAddress) {
 mod tests {
     use super::*;
     use crate::config::Role;
+    use tidegate_dataplane::snapshot::Side;
     use tidegate_dataplane::types::WorkerId;
 
     /// Refuses the interface numbers in `refuses`.
@@ -237,6 +238,7 @@ mod tests {
             attach_mode: AttachMode::Auto,
             copy_mode: CopyMode::Auto,
             is_small: false,
+            side: Side::Clients,
         };
         WantedInterface { request, role: Role::Both, is_required: true }
     }

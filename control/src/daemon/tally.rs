@@ -142,6 +142,7 @@ mod tests {
             port: L4Port::new(80),
             node_port: None,
             policy: TrafficPolicy::Cluster,
+            internal_policy: TrafficPolicy::Cluster,
             fronts: vec![],
             selection: SelectionKind::Forward,
             backends,

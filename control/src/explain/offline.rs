@@ -2,7 +2,7 @@
 
 use super::explainer::Explainer;
 use crate::compile::{Attached, Compiled, Compiler};
-use crate::config::{Config, InterfaceConfig};
+use crate::config::{Config, InterfaceConfig, Role};
 use crate::model::{ClusterState, Family, Store};
 use crate::netlink::{
     InterfaceAddress, Link, Neighbour, NeighbourState, NetworkState, Route, RouteKind,
@@ -12,8 +12,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use tidegate_dataplane::types::{IfIndex, InterfaceSlot, MacAddress};
 
-/// The one interface, and its name in the configuration.
+/// Clients and backends are behind the one, and its name in the configuration.
 const INTERFACE: (IfIndex, &str) = (IfIndex(2), "eth0");
+
+/// Where the node's own pods dial from.
+const POD_SIDE: (IfIndex, &str) = (IfIndex(3), "pods");
 
 /// Stand behind the interface and route to everywhere. Reserved for documentation (RFC 5737,
 /// RFC 3849): no backend has them.
@@ -62,9 +65,11 @@ impl Offline {
         let more = addresses.into_iter().filter(|address| !own.contains(address));
         let more: Vec<IpAddr> = more.collect();
         own.extend(more);
-        config.interfaces = vec![InterfaceConfig::named(INTERFACE.1)];
+        let pods = InterfaceConfig { role: Role::Backend, ..InterfaceConfig::named(POD_SIDE.1) };
+        config.interfaces = vec![InterfaceConfig::named(INTERFACE.1), pods];
         let network = network(&own);
-        let attached: Attached = [(InterfaceSlot(1), INTERFACE.0)].into();
+        let attached: Attached =
+            [(InterfaceSlot(1), INTERFACE.0), (InterfaceSlot(2), POD_SIDE.0)].into();
         let (mut store, mut compiler) = (Store::new(&node), Compiler::default());
         store.replace(&cluster);
         let compiled = compiler.compile(&mut store, &network, &attached, &config);
@@ -84,11 +89,11 @@ impl Offline {
     }
 }
 
-/// A network with one interface that bears `own` addresses, and a way to everywhere.
+/// A network whose first interface bears `own` addresses and is the way to everywhere.
 fn network(own: &[IpAddr]) -> NetworkState {
-    let (interface, name) = INTERFACE;
-    let link = Link {
-        index: interface,
+    let interface = INTERFACE.0;
+    let link = |(index, name): (IfIndex, &str)| Link {
+        index,
         name: name.into(),
         mac: MacAddress([2, 0, 0, 0, 0, 2]),
         mtu_bytes: 1500,
@@ -112,7 +117,7 @@ fn network(own: &[IpAddr]) -> NetworkState {
     let known = Neighbour { state: NeighbourState::Known(GATEWAY_MAC), is_managed: true };
     let mut network = NetworkState {
         version: 1,
-        links: Arc::new([(interface, link)].into()),
+        links: Arc::new([INTERFACE, POD_SIDE].map(|of| (of.0, link(of))).into()),
         addresses: Arc::new(own.iter().map(address).collect()),
         routes: Arc::default(),
         neighbours: Arc::new(GATEWAYS.map(|gateway| ((interface, gateway), known)).into()),

@@ -3,7 +3,7 @@
 use super::answer::{Answer, Explanation, Other, Outcome, Step};
 use super::explainer::{Explainer, backend_of, end, outcome, service_name};
 use super::question::{Question, Transport};
-use super::trial::Trial;
+use super::trial::{self, Trial};
 use crate::compile::{BackendReport, ServiceReport};
 use tidegate_dataplane::flow_table::{Direction, FlowEntry};
 use tidegate_dataplane::pipeline::balancing_hash;
@@ -75,6 +75,13 @@ fn unseen(explainer: &Explainer<'_>, question: &Question) -> String {
         let address = source.ip();
         return format!("{address} is this node's own: its traffic passes no XDP hook");
     }
+    if trial::front_of(question, explainer.snapshot).is_some() {
+        return format!(
+            "{destination}/{transport} is a cluster IP: served for pods of this node, which {} is \
+             not",
+            source.ip()
+        );
+    }
     let Some(protocol) = transport.forwarded() else {
         return format!("{transport} is left to the kernel");
     };
@@ -119,7 +126,10 @@ fn service(
     front: &Front,
     report: Option<&ServiceReport>,
 ) -> Step {
-    let policy = report.map(|report| format!("externalTrafficPolicy {}", report.policy.name()));
+    let policy = report.map(|report| match front.kind {
+        FrontKind::ClusterIp => format!("internalTrafficPolicy {}", report.internal_policy.name()),
+        _ => format!("externalTrafficPolicy {}", report.policy.name()),
+    });
     let affinity = match front.service.affinity_timeout {
         Some(timeout) => format!("affinity ClientIP for {} s", timeout.as_secs()),
         None => "affinity None".to_owned(),

@@ -8,7 +8,7 @@ use tidegate_dataplane::datagrams::DatagramTable;
 use tidegate_dataplane::engine::FlowTimeouts;
 use tidegate_dataplane::flow_table::{FlowEntry, FlowTable, FlowTableConfig, HashKey};
 use tidegate_dataplane::pipeline::{Packet, Pipeline};
-use tidegate_dataplane::snapshot::{Front, FrontKey, Selection, Snapshot};
+use tidegate_dataplane::snapshot::{Front, FrontKey, Selection, Side, Snapshot};
 use tidegate_dataplane::stats::WorkerCounters;
 use tidegate_dataplane::types::{InterfaceSlot, L4Port, MacAddress, PortRange, Time, WorkerId};
 use tidegate_dataplane::verdict::{DropReason, PassReason, Verdict};
@@ -42,10 +42,11 @@ impl<'s> Trial<'s> {
         counters: &Arc<WorkerCounters>,
         source_ports: PortRange,
     ) -> Self {
-        // The steering program knows packets by the same keys (`fronts` of steer.bpf.c).
-        let front = front_key(question).and_then(|key| snapshot.front(&key));
+        // The steering program knows packets by the same keys (`fronts` of steer.bpf.c), and
+        // cluster IPs on the same side.
+        let (slot, mac) = ingress(question, snapshot);
+        let front = front_of(question, snapshot).filter(|front| snapshot.lets_in(front, slot));
         let Some(front) = front else { return Self::unseen(PassReason::NoService) };
-        let (slot, mac) = ingress(snapshot);
         let Ok((mut buffer, len)) = frame::build(question, mac) else {
             return Self::unseen(PassReason::Malformed);
         };
@@ -75,6 +76,11 @@ impl<'s> Trial<'s> {
     }
 }
 
+/// The front that `question` is about, if it may be met or not.
+pub(super) fn front_of<'s>(question: &Question, snapshot: &'s Snapshot) -> Option<&'s Front> {
+    front_key(question).and_then(|key| snapshot.front(&key)).map(|front| &**front)
+}
+
 fn front_key(question: &Question) -> Option<FrontKey> {
     let protocol = question.transport.forwarded()?;
     let destination = question.destination;
@@ -91,11 +97,15 @@ fn as_steered(verdict: Verdict) -> Verdict {
     }
 }
 
-/// Where the packet comes in: the first interface that is attached. No decision depends on it.
-fn ingress(snapshot: &Snapshot) -> (InterfaceSlot, MacAddress) {
+/// Where the packet comes in: the first attached interface on the side of its source, else the
+/// first of all. Only whether a cluster IP is a front depends on it.
+fn ingress(question: &Question, snapshot: &Snapshot) -> (InterfaceSlot, MacAddress) {
+    let is_pod = snapshot.pod_networks.contains(question.source.ip().into());
+    let side = if is_pod { Side::Pods } else { Side::Clients };
     let slots = (0..).map(InterfaceSlot).zip(snapshot.interfaces.iter());
-    let attached = slots.filter_map(|(slot, interface)| Some((slot, interface.as_ref()?.mac)));
-    attached.take(1).next().unwrap_or_default()
+    let mut attached = slots.filter_map(|(slot, interface)| Some((slot, interface.as_ref()?)));
+    let found = attached.clone().find(|(_, interface)| interface.side == side);
+    found.or_else(|| attached.next()).map(|(slot, i)| (slot, i.mac)).unwrap_or_default()
 }
 
 fn empty_pipeline(counters: Arc<WorkerCounters>, source_ports: PortRange) -> Pipeline {

@@ -6,7 +6,7 @@ use super::words::{self, Family, ObjectKey};
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,20 +26,24 @@ pub struct Service {
     pub skipped: Option<&'static str>,
     /// The families that it has a cluster IP of (semantics A5).
     pub families: Box<[Family]>,
+    /// `spec.clusterIPs`, or `spec.clusterIP` alone; none in manifests that were never applied.
+    pub cluster_addresses: Box<[IpAddr]>,
     /// Its TCP and UDP ports.
     pub ports: Vec<ServicePortSpec>,
     /// `spec.externalTrafficPolicy`.
     pub external_policy: TrafficPolicy,
+    /// `spec.internalTrafficPolicy`: of its cluster IPs alone (semantics E7).
+    pub internal_policy: TrafficPolicy,
     /// `spec.selector`; empty where endpoints come by slices alone.
     pub selector: BTreeMap<String, String>,
     /// Pods count as ready whatever their conditions say (semantics B11).
     pub publish_not_ready: bool,
     /// `status.loadBalancer.ingress` addresses to be captured (semantics E11).
-    pub load_balancer_addresses: Vec<IpAddr>,
+    pub load_balancer_addresses: Box<[IpAddr]>,
     /// `spec.externalIPs`.
-    pub external_addresses: Vec<IpAddr>,
+    pub external_addresses: Box<[IpAddr]>,
     /// `spec.loadBalancerSourceRanges`: whom its VIPs let in; empty: everybody (semantics F1).
-    pub source_ranges: Vec<IpNet>,
+    pub source_ranges: Box<[IpNet]>,
     /// How long `sessionAffinity: ClientIP` holds a client (semantics F13); `None`: no affinity.
     pub affinity_timeout: Option<Duration>,
     /// Where outer load balancers ask for local endpoints: of type LoadBalancer with policy Local
@@ -110,13 +114,15 @@ impl TryFrom<&core::Service> for Service {
         Ok(Self {
             skipped,
             families: families(&spec)?.into(),
+            cluster_addresses: cluster_addresses(&spec),
             ports: if skipped.is_some() { vec![] } else { ports(&spec, type_, &mut unsupported)? },
             external_policy: external_policy(&spec)?,
+            internal_policy: internal_policy(&spec)?,
             selector: spec.selector.clone().unwrap_or_default(),
             publish_not_ready: spec.publish_not_ready_addresses == Some(true),
-            load_balancer_addresses: vips(object, &mut unsupported),
-            external_addresses: external_addresses(&spec)?,
-            source_ranges: source_ranges(&spec)?,
+            load_balancer_addresses: vips(object, &mut unsupported).into(),
+            external_addresses: external_addresses(&spec)?.into(),
+            source_ranges: source_ranges(&spec)?.into(),
             affinity_timeout: affinity_timeout(&spec)?,
             health_check_port: health_check_port(&spec)?,
             face: Arc::new(object.into()),
@@ -155,9 +161,7 @@ fn families(spec: &core::ServiceSpec) -> Result<Vec<Family>, ObjectError> {
         })
     });
     let named = named.collect::<Result<Vec<_>, _>>()?;
-    let lists = spec.cluster_ips.as_deref().unwrap_or_default();
-    let given = lists.iter().chain(&spec.cluster_ip).filter(|text| !text.is_empty());
-    let mut families: Vec<_> = given.filter_map(|t| words::address(t)).map(Family::of).collect();
+    let mut families: Vec<_> = cluster_addresses(spec).iter().copied().map(Family::of).collect();
     if families.is_empty() {
         let is_dual =
             matches!(spec.ip_family_policy.as_deref(), Some(word) if word != "SingleStack");
@@ -170,6 +174,14 @@ fn families(spec: &core::ServiceSpec) -> Result<Vec<Family>, ObjectError> {
     families.sort_unstable();
     families.dedup();
     Ok(families)
+}
+
+/// Sorted, each once: `clusterIP` is the first of `clusterIPs`.
+fn cluster_addresses(spec: &core::ServiceSpec) -> Box<[IpAddr]> {
+    let list = spec.cluster_ips.as_deref().unwrap_or_default();
+    let given = list.iter().chain(&spec.cluster_ip).filter_map(|text| words::address(text));
+    let addresses: BTreeSet<IpAddr> = given.collect();
+    addresses.into_iter().collect()
 }
 
 fn ports(
@@ -239,13 +251,18 @@ fn service_port(
 }
 
 fn external_policy(spec: &core::ServiceSpec) -> Result<TrafficPolicy, ObjectError> {
-    match spec.external_traffic_policy.as_deref().unwrap_or("Cluster") {
+    policy(spec.external_traffic_policy.as_deref(), "spec.externalTrafficPolicy")
+}
+
+fn internal_policy(spec: &core::ServiceSpec) -> Result<TrafficPolicy, ObjectError> {
+    policy(spec.internal_traffic_policy.as_deref(), "spec.internalTrafficPolicy")
+}
+
+fn policy(word: Option<&str>, field: &str) -> Result<TrafficPolicy, ObjectError> {
+    match word.unwrap_or("Cluster") {
         "Cluster" | "" => Ok(TrafficPolicy::Cluster),
         "Local" => Ok(TrafficPolicy::Local),
-        other => {
-            let reason = format!("`{other}` is not Cluster or Local");
-            Err(ObjectError::new("spec.externalTrafficPolicy", reason))
-        }
+        other => Err(ObjectError::new(field, format!("`{other}` is not Cluster or Local"))),
     }
 }
 
@@ -368,6 +385,10 @@ mod tests {
             (
                 "spec: {externalTrafficPolicy: local, ports: [{port: 1}]}",
                 "spec.externalTrafficPolicy",
+            ),
+            (
+                "spec: {internalTrafficPolicy: Node, ports: [{port: 1}]}",
+                "spec.internalTrafficPolicy",
             ),
             ("spec: {ipFamilies: [ipv4], ports: [{port: 1}]}", "spec.ipFamilies[0]"),
             ("spec: {externalIPs: [x], ports: [{port: 1}]}", "spec.externalIPs[0]"),

@@ -5,6 +5,7 @@ mod dump;
 mod incremental;
 mod rig;
 mod rows;
+mod rows_cluster;
 mod rows_events;
 mod rows_families;
 mod rows_fronts;

@@ -60,7 +60,7 @@ impl Engine {
         }
         self.announce_egress(request.slot, bindings.first().map(|b| b.worker))?;
         // Load-bearing: last. Until here the program passes everything of this interface.
-        self.steering.interfaces.set(request.index, request.slot, request.mac)?;
+        self.steering.interfaces.set(request.index, request.slot, request.mac, request.side)?;
         Ok(bindings)
     }
 
@@ -88,6 +88,7 @@ impl Engine {
     ) -> Result<(), EngineError> {
         let Some(interface) = self.attached.get_mut(&slot) else { return Ok(()) };
         interface.request.mac = mac;
-        self.steering.interfaces.set(interface.request.index, slot, mac)
+        let AttachRequest { index, side, .. } = interface.request;
+        self.steering.interfaces.set(index, slot, mac, side)
     }
 }

@@ -1,5 +1,6 @@
 //! What the control side tells the packet path at start.
 
+use crate::snapshot::Side;
 use crate::types::{IfIndex, InterfaceSlot, MacAddress, PortRange};
 use core::time::Duration;
 
@@ -142,6 +143,8 @@ pub struct AttachRequest {
     pub copy_mode: CopyMode,
     /// A veth: small rings (T7).
     pub is_small: bool,
+    /// Whose traffic enters by it.
+    pub side: Side,
 }
 
 /// What the kernel granted.

@@ -4,8 +4,9 @@
 //! packet finds a worker; they are removed, or set to drain, after the workers forgot them.
 
 use crate::engine::{Engine, EngineError};
-use crate::snapshot::{Front, FrontKey, FrontState, Selection, Snapshot, Version};
+use crate::snapshot::{Front, FrontKey, FrontKind, FrontState, Selection, Snapshot, Version};
 use crate::types::{Protocol, ServiceId};
+use crate::xdp::layout::{FRONT_CLUSTER, FRONT_DRAINING};
 use core::time::Duration;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -14,19 +15,14 @@ use std::time::Instant;
 /// A burst that began with the snapshot before may still begin flows: far longer than any takes.
 const GRACE: Duration = Duration::from_millis(200);
 
-/// What the XDP program holds for a front.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Steered {
-    Active,
-    Draining,
-}
-
-fn steered(front: &Front) -> Option<Steered> {
+/// The flags that the XDP program holds for a front; `None` where it is not to know it.
+fn steered(front: &Front) -> Option<u32> {
+    let cluster = if front.kind == FrontKind::ClusterIp { FRONT_CLUSTER } else { 0 };
     match (front.state, &front.outside) {
-        (FrontState::Draining, _) => Some(Steered::Draining),
+        (FrontState::Draining, _) => Some(FRONT_DRAINING | cluster),
         // Left to the kernel as a whole (T12).
         (FrontState::Active, Selection::Pass(_)) => None,
-        (FrontState::Active, _) => Some(Steered::Active),
+        (FrontState::Active, _) => Some(cluster),
     }
 }
 
@@ -80,10 +76,10 @@ impl Engine {
 
     fn add_fronts(&mut self, new: &Snapshot, keys: &BTreeSet<FrontKey>) -> Result<(), EngineError> {
         for key in keys {
-            let is_active = new.fronts.get(key).and_then(|front| steered(front)).is_some();
-            if is_active && self.steered.get(key) != Some(&Steered::Active) {
-                self.steering.fronts.insert(key, false)?;
-                self.steered.insert(*key, Steered::Active);
+            let wanted = new.fronts.get(key).and_then(|front| steered(front));
+            if let Some(flags) = wanted.filter(|flags| self.steered.get(key) != Some(flags)) {
+                self.steering.fronts.insert(key, flags)?;
+                self.steered.insert(*key, flags);
             }
         }
         Ok(())
@@ -117,9 +113,9 @@ impl Engine {
             let wanted = current.front(&key).and_then(|front| steered(front));
             match wanted {
                 _ if self.steered.get(&key).copied() == wanted => {}
-                Some(state) => {
-                    self.steering.fronts.insert(&key, state == Steered::Draining)?;
-                    self.steered.insert(key, state);
+                Some(flags) => {
+                    self.steering.fronts.insert(&key, flags)?;
+                    self.steered.insert(key, flags);
                 }
                 None => {
                     self.steering.fronts.remove(&key)?;
@@ -166,6 +162,10 @@ impl Engine {
     }
 }
 
+fn is_active(flags: u32) -> bool {
+    flags & FRONT_DRAINING == 0
+}
+
 /// A TCP front that is gone, or left to the kernel now, stays for its live flows. One that was
 /// active until now always does: its last flow may begin while this runs. One that is active again
 /// drains no more.
@@ -175,7 +175,7 @@ fn keep_draining(old: &Snapshot, new: &mut Snapshot, keys: &BTreeSet<FrontKey>) 
             new.draining.remove(key);
             continue;
         }
-        let active = old.fronts.get(key).filter(|f| steered(f) == Some(Steered::Active));
+        let active = old.fronts.get(key).filter(|f| steered(f).is_some_and(is_active));
         if let Some(front) = active.filter(|_| key.protocol == Protocol::Tcp) {
             let draining = Front { state: FrontState::Draining, ..Front::clone(front) };
             new.draining.insert(*key, Arc::new(draining));

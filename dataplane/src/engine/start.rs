@@ -3,7 +3,6 @@
 use crate::affinity::{AFFINITY_CLIENTS_MAX, AffinityTable};
 use crate::datagrams::{DATAGRAMS_MAX, DatagramTable};
 use crate::engine::attach::AttachedInterface;
-use crate::engine::publish::Steered;
 use crate::engine::worker_handle::{COMMANDS_MAX, Kept, WorkerHandle, frames_of};
 use crate::engine::{
     CopyMode, EngineConfig, EngineError, FlowTimeouts, QueueStatistics, WorkerPlacement,
@@ -45,7 +44,7 @@ pub struct Engine {
     /// What the sockets of detached queues had counted.
     pub(super) retired: HashMap<(InterfaceSlot, u32), QueueStatistics>,
     /// What the XDP program's front map holds.
-    pub(super) steered: HashMap<FrontKey, Steered>,
+    pub(super) steered: HashMap<FrontKey, u32>,
     /// Fronts whose change was not published: the front map was full.
     pub(super) unpublished: BTreeSet<FrontKey>,
     /// Fronts of which the XDP program's map may hold something else than the snapshot.

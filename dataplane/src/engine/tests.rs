@@ -6,6 +6,7 @@ mod wire;
 
 use crate::engine::worker_handle::PATIENCE;
 use crate::engine::{AttachMode, AttachRequest, CopyMode, Engine, EngineConfig, KernelRoad};
+use crate::snapshot::Side;
 use crate::stats::{Counter, FramePlace};
 use crate::types::{IfIndex, InterfaceSlot, MacAddress, WorkerId};
 use crate::worker::Command;
@@ -65,6 +66,7 @@ fn request() -> AttachRequest {
         attach_mode: AttachMode::Auto,
         copy_mode: CopyMode::Copy,
         is_small: true,
+        side: Side::Clients,
     }
 }
 

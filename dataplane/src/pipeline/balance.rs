@@ -30,6 +30,9 @@ pub(super) fn new_flow(
     let Some(front) = snapshot.front(&front) else {
         return Verdict::Pass(PassReason::FrontGone);
     };
+    if !snapshot.lets_in(front, packet.ingress) {
+        return Verdict::Pass(PassReason::NoService);
+    }
     if let Some(reason) = refused(front, packet) {
         return Verdict::Pass(reason);
     }

@@ -5,7 +5,7 @@ use crate::flow_table::FlowTable;
 use crate::pipeline::balance::owned_elsewhere;
 use crate::pipeline::flow::forward;
 use crate::pipeline::packet::Packet;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{FrontKey, Snapshot};
 use crate::types::{FlowKey, L4Port, Time};
 use crate::verdict::{DropReason, PassReason, RejectReason, Verdict};
 
@@ -48,6 +48,11 @@ pub(super) fn follow(
             let key = &mut packet.headers.key;
             (key.src_port, key.dst_port) = (source, destination);
             packet.hash = flows.hash(key);
+            let front = FrontKey { address: key.dst, port: key.dst_port, protocol: key.protocol };
+            if snapshot.front(&front).is_some_and(|front| !snapshot.lets_in(front, packet.ingress))
+            {
+                return Verdict::Pass(PassReason::Fragment);
+            }
             along_flow(flows, packet, snapshot, now)
         }
     }

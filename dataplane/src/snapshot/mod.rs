@@ -14,7 +14,7 @@ pub use chunked::Chunked;
 pub use front::{Front, FrontKey, FrontKind, FrontState, Selection, ServicePort};
 pub use maglev::MaglevTable;
 pub use networks::Networks;
-pub use next_hop::{Interface, NextHop, NextHopState};
+pub use next_hop::{Interface, NextHop, NextHopState, Side};
 pub use sharded::Sharded;
 
 use crate::types::{InterfaceSlot, NextHopId, ServiceId};
@@ -53,6 +53,14 @@ impl Snapshot {
     pub fn front(&self, key: &FrontKey) -> Option<&Arc<Front>> {
         let draining = if self.draining.is_empty() { None } else { self.draining.get(key) };
         draining.or_else(|| self.fronts.get(key))
+    }
+
+    /// Whether packets that came in by `ingress` may meet `front`: cluster IPs are for pods alone
+    /// (T1; the XDP program asks the same).
+    #[inline]
+    pub fn lets_in(&self, front: &Front, ingress: InterfaceSlot) -> bool {
+        front.kind != FrontKind::ClusterIp
+            || self.interface(ingress).is_some_and(|interface| interface.side == Side::Pods)
     }
 
     /// The next hop with this number.

@@ -38,6 +38,16 @@ pub struct NextHop {
     pub mtu_bytes: u16,
 }
 
+/// Whose traffic enters by an interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Side {
+    /// Clients' too. Cluster IPs are no fronts here: nobody outside shall reach them through us.
+    #[default]
+    Clients,
+    /// That of pods and nodes alone: cluster IPs are fronts here.
+    Pods,
+}
+
 /// An attached interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Interface {
@@ -49,4 +59,6 @@ pub struct Interface {
     pub mac: MacAddress,
     /// Its MTU in bytes.
     pub mtu_bytes: u16,
+    /// Whose traffic enters by it.
+    pub side: Side,
 }

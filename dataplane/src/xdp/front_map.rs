@@ -4,7 +4,7 @@
 use crate::engine::EngineError;
 use crate::snapshot::FrontKey;
 use crate::xdp::kernel_words::library_refused;
-use crate::xdp::layout::{FRONT_DRAINING, Front};
+use crate::xdp::layout::Front;
 use crate::xdp::maps::{set, unset};
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use zerocopy::IntoBytes;
@@ -22,12 +22,12 @@ impl FrontMap {
         Self { fronts, addresses }
     }
 
-    /// Adds a front, or changes whether it drains.
+    /// Adds a front, or changes its flags: [`crate::xdp::layout::FRONT_DRAINING`] and
+    /// [`crate::xdp::layout::FRONT_CLUSTER`], or 0.
     ///
     /// # Errors
     /// The map is full ([`crate::xdp::layout::FRONTS_MAX`]), or the kernel has no memory.
-    pub fn insert(&self, front: &FrontKey, is_draining: bool) -> Result<(), EngineError> {
-        let flags = if is_draining { FRONT_DRAINING } else { 0 };
+    pub fn insert(&self, front: &FrontKey, flags: u32) -> Result<(), EngineError> {
         let is_new = !self.contains(front)?;
         set(&self.fronts, &Front::from(front), &flags, || {
             format!("add front {}", describe(front))

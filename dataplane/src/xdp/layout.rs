@@ -1,7 +1,7 @@
 //! What the XDP programs and this side share: `bpf/steer.h` in Rust. The tests below read that
 //! file, so a limit, a reason or a size that changes on one side only is found at once.
 
-use crate::snapshot::FrontKey;
+use crate::snapshot::{FrontKey, Side};
 use crate::types::{IfIndex, InterfaceSlot, MacAddress};
 use crate::verdict::PassReason;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -14,7 +14,10 @@ pub const QUEUES_MAX: u32 = 1024;
 pub const FRONTS_MAX: u32 = 131_072;
 
 /// Set in a front's flags while it drains.
-pub(crate) const FRONT_DRAINING: u32 = 1;
+pub const FRONT_DRAINING: u32 = 1;
+
+/// Set in a front's flags where it is a cluster IP: it is a front for pods alone.
+pub const FRONT_CLUSTER: u32 = 2;
 
 /// First word of [`Metadata`]: "tide".
 pub const METADATA_MAGIC: u32 = 0x7469_6465;
@@ -100,11 +103,13 @@ impl From<&FrontKey> for Front {
 pub(crate) struct Interface {
     slot: u16,
     mac: [u8; 6],
+    is_for_pods: u8,
+    zero: u8,
 }
 
 impl Interface {
-    pub(crate) fn new(slot: InterfaceSlot, mac: MacAddress) -> Self {
-        Self { slot: slot.0, mac: mac.0 }
+    pub(crate) fn new(slot: InterfaceSlot, mac: MacAddress, side: Side) -> Self {
+        Self { slot: slot.0, mac: mac.0, is_for_pods: (side == Side::Pods).into(), zero: 0 }
     }
 }
 
@@ -170,6 +175,7 @@ mod tests {
         assert_eq!(defined("QUEUES_MAX"), u64::from(QUEUES_MAX));
         assert_eq!(defined("FRONTS_MAX"), u64::from(FRONTS_MAX));
         assert_eq!(defined("FRONT_DRAINING"), u64::from(FRONT_DRAINING));
+        assert_eq!(defined("FRONT_CLUSTER"), u64::from(FRONT_CLUSTER));
         assert_eq!(defined("METADATA_MAGIC"), u64::from(METADATA_MAGIC));
         assert_eq!(defined("OWNER_NONE"), u64::from(OWNER_NONE));
         assert_eq!(defined("DATAGRAMS_MAX"), u64::from(DATAGRAMS_MAX));

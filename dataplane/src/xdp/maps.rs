@@ -2,6 +2,7 @@
 #![expect(unsafe_code, reason = "batched map calls: libbpf-rs does not tell how many it stored")]
 
 use crate::engine::{EngineError, SteeringCounters};
+use crate::snapshot::Side;
 use crate::types::{FlowKey, IfIndex, InterfaceSlot, MacAddress, WorkerId};
 use crate::xdp::kernel_words::{errno_of, library_refused, refused};
 use crate::xdp::layout::{Counters, Interface, Queue, QueueKey};
@@ -125,7 +126,8 @@ impl Xsks {
 pub struct Interfaces(pub(crate) MapHandle);
 
 impl Interfaces {
-    /// Takes an interface into service; `slot` is where its packets are counted.
+    /// Takes an interface into service; `slot` is where its packets are counted, and `side` tells
+    /// whether cluster IPs are fronts there.
     ///
     /// # Errors
     /// The map is full ([`crate::types::INTERFACES_MAX`]).
@@ -134,8 +136,9 @@ impl Interfaces {
         interface: IfIndex,
         slot: InterfaceSlot,
         mac: MacAddress,
+        side: Side,
     ) -> Result<(), EngineError> {
-        let value = Interface::new(slot, mac);
+        let value = Interface::new(slot, mac, side);
         set(&self.0, &interface.0, &value, || format!("add interface {}", interface.0))
     }
 

@@ -3,6 +3,7 @@
 use crate::net::enter_new_namespace;
 use crate::rig::{CONFIG, flow_key};
 use std::net::SocketAddr;
+use tidegate_dataplane::snapshot::Side;
 use tidegate_dataplane::types::{FlowKey, IfIndex, InterfaceSlot, MacAddress, Time, WorkerId};
 use tidegate_dataplane::xdp::heartbeat::Heartbeats;
 use tidegate_dataplane::xdp::hook::AttachedProgram;
@@ -89,9 +90,9 @@ fn limits_are_refused_by_name() {
     let steering = load(1);
     let (mac, slot) = (MacAddress([2; 6]), InterfaceSlot(1));
     for index in 1..=256 {
-        steering.interfaces.set(IfIndex(index), slot, mac).unwrap();
+        steering.interfaces.set(IfIndex(index), slot, mac, Side::Clients).unwrap();
     }
-    let error = steering.interfaces.set(IfIndex(300), slot, mac).unwrap_err();
+    let error = steering.interfaces.set(IfIndex(300), slot, mac, Side::Clients).unwrap_err();
     assert_eq!((error.errno, error.what.as_str()), (libc::E2BIG, "add interface 300"));
     for queue in 0..QUEUES_MAX {
         steering.queues.set(IfIndex(1), queue, 0, WorkerId(0)).unwrap();

@@ -6,12 +6,12 @@ use crate::port::Port;
 use core::time::Duration;
 use std::net::SocketAddr;
 use tidegate_dataplane::engine::{Fallback, SteeringCounters};
-use tidegate_dataplane::snapshot::FrontKey;
+use tidegate_dataplane::snapshot::{FrontKey, Side};
 use tidegate_dataplane::types::{
     FlowKey, IfIndex, InterfaceSlot, L4Port, MacAddress, Protocol, Time, WorkerId,
 };
 use tidegate_dataplane::verdict::PassReason;
-use tidegate_dataplane::xdp::layout::OWNER_NONE;
+use tidegate_dataplane::xdp::layout::{FRONT_DRAINING, OWNER_NONE};
 use tidegate_dataplane::xdp::program::{Action, Steering, SteeringConfig, Trial};
 
 pub(crate) const LO: IfIndex = IfIndex(1);
@@ -78,13 +78,13 @@ impl Rig {
     pub(crate) fn new(config: &SteeringConfig) -> Self {
         enter_new_namespace();
         let steering = Steering::load(config).unwrap();
-        steering.interfaces.set(LO, SLOT, MacAddress(OUR_MAC)).unwrap();
+        steering.interfaces.set(LO, SLOT, MacAddress(OUR_MAC), Side::Clients).unwrap();
         steering.queues.set(LO, 0, XSK_INDEX, WORKER).unwrap();
         for family in Family::ALL {
             for protocol in [Protocol::Tcp, Protocol::Udp] {
                 let (active, draining) = (front(family), draining_front(family));
-                steering.fronts.insert(&front_key(active, protocol), false).unwrap();
-                steering.fronts.insert(&front_key(draining, protocol), true).unwrap();
+                steering.fronts.insert(&front_key(active, protocol), 0).unwrap();
+                steering.fronts.insert(&front_key(draining, protocol), FRONT_DRAINING).unwrap();
             }
             assert_eq!(steering.flows.insert_batch(&[flow_key(reply(family))], OWNER), 1);
         }

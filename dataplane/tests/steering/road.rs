@@ -10,6 +10,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::thread;
 use tidegate_dataplane::engine::AttachMode;
+use tidegate_dataplane::snapshot::Side;
 use tidegate_dataplane::types::{IfIndex, MacAddress, Protocol};
 use tidegate_dataplane::xdp::hook::AttachedProgram;
 use tidegate_dataplane::xdp::layout::{METADATA_MAGIC, OWNER_NONE, RoadTrailer};
@@ -42,7 +43,7 @@ impl Rig {
         for front in [FRONT, FRONT_V6] {
             for protocol in [Protocol::Tcp, Protocol::Udp] {
                 let front = front_key(front.parse().unwrap(), protocol);
-                steering.fronts.insert(&front, false).unwrap();
+                steering.fronts.insert(&front, 0).unwrap();
             }
         }
         let eth0 = index_of("eth0");
@@ -51,7 +52,7 @@ impl Rig {
         let worker = Port::open("eth0", 0);
         steering.xsks.set(XSK_INDEX, worker.fd()).unwrap();
         steering.queues.set(eth0, 0, XSK_INDEX, WORKER).unwrap();
-        steering.interfaces.set(eth0, SLOT, MacAddress(OUR_MAC)).unwrap();
+        steering.interfaces.set(eth0, SLOT, MacAddress(OUR_MAC), Side::Clients).unwrap();
         let road = Road::open(index_of("tidegate1"), MAGIC, MacAddress(ROAD_MAC)).unwrap();
         let road_port = Port::open("tidegate0", 0);
         Self { client, eth0, steering, _attached: attached, worker, road, road_port }

@@ -6,6 +6,7 @@ use crate::port::Port;
 use crate::rig::{CONFIG, SLOT, WORKER, XSK_INDEX, client, front, front_key};
 use std::thread;
 use tidegate_dataplane::engine::AttachMode;
+use tidegate_dataplane::snapshot::Side;
 use tidegate_dataplane::types::{MacAddress, Protocol};
 use tidegate_dataplane::xdp::program::Steering;
 use tidegate_dataplane::xdp::sleep::{SLEEP_MAX, SleepBackend, Sleeper};
@@ -32,9 +33,9 @@ fn a_packet_wakes_and_an_unwatched_socket_frees_its_queue() {
         let steering = Steering::load(&CONFIG).unwrap();
         let eth0 = index_of("eth0");
         let _attached = steering.attach(eth0, AttachMode::Native).unwrap();
-        steering.fronts.insert(&front_key(front(Family::V4), Protocol::Tcp), false).unwrap();
+        steering.fronts.insert(&front_key(front(Family::V4), Protocol::Tcp), 0).unwrap();
         steering.queues.set(eth0, 0, XSK_INDEX, WORKER).unwrap();
-        steering.interfaces.set(eth0, SLOT, MacAddress(OUR_MAC)).unwrap();
+        steering.interfaces.set(eth0, SLOT, MacAddress(OUR_MAC), Side::Clients).unwrap();
         let mut sender = Port::open("eth1", 0);
         // Twice: the second bind finds the queue free, or fails with EBUSY.
         for _ in 0..2 {

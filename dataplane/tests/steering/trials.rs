@@ -14,9 +14,10 @@ use crate::rig::{
     flow_key, front, front_key, reply,
 };
 use tidegate_dataplane::engine::Fallback;
+use tidegate_dataplane::snapshot::Side;
 use tidegate_dataplane::types::{FlowKey, IfIndex, MacAddress, Protocol, Time};
 use tidegate_dataplane::verdict::PassReason;
-use tidegate_dataplane::xdp::layout::{METADATA_MAGIC, Metadata};
+use tidegate_dataplane::xdp::layout::{FRONT_CLUSTER, METADATA_MAGIC, Metadata};
 use tidegate_dataplane::xdp::program::{Action, SteeringConfig};
 use zerocopy::FromBytes;
 
@@ -168,8 +169,39 @@ fn a_draining_front_keeps_only_its_flows() {
         rig.expect("UDP", &udp(client, front), draining);
         rig.expect("mid-flow", &segment(Segment::Ack), TO_FRONT);
         rig.expect("SYN and ACK", &segment(Segment::SynAck), TO_FRONT);
-        rig.steering.fronts.insert(&front_key(front, Protocol::Tcp), false).unwrap();
+        rig.steering.fronts.insert(&front_key(front, Protocol::Tcp), 0).unwrap();
         rig.expect("a SYN once it is back", &segment(Segment::Syn), TO_FRONT);
+    }
+}
+
+#[test]
+fn d7_a_cluster_ip_is_a_front_where_pods_are_alone() {
+    let rig = Rig::new(&CONFIG);
+    for family in Family::ALL {
+        let (pod, cluster) = (client(family), address(family.pick("10.96.0.1:80", "[fd00::a]:80")));
+        for protocol in [Protocol::Tcp, Protocol::Udp] {
+            let front = front_key(cluster, protocol);
+            rig.steering.fronts.insert(&front, FRONT_CLUSTER).unwrap();
+        }
+        let (pod_side, client_side) = (TO_FRONT, NO_SERVICE);
+        let fragments = (TO_FRONT, Expected::Passed(PassReason::Fragment));
+        for (side, ours, first) in
+            [(Side::Clients, client_side, fragments.1), (Side::Pods, pod_side, fragments.0)]
+        {
+            rig.steering.interfaces.set(LO, SLOT, MacAddress(OUR_MAC), side).unwrap();
+            rig.expect("a SYN", &tcp(pod, cluster, Segment::Syn), ours);
+            rig.expect("mid-flow", &tcp(pod, cluster, Segment::Ack), ours);
+            rig.expect("UDP", &udp(pod, cluster), ours);
+            let kind = family.pick((3, 0), (1, 0));
+            let error = icmp_error(pod.ip(), kind, &udp(cluster, pod));
+            rig.expect("an error", &error, ours);
+            let piece = |offset| fragment(udp(pod, cluster), offset, 7);
+            rig.expect("a first fragment", &piece(1), first);
+            rig.expect("a later one", &piece(0xfff8), first);
+            rig.expect("another front", &syn_of(family), TO_FRONT);
+            let other = address(family.pick("10.96.0.1:81", "[fd00::a]:81"));
+            rig.expect("another port", &tcp(pod, other, Segment::Syn), NO_SERVICE);
+        }
     }
 }
 
@@ -240,7 +272,7 @@ fn each_queue_has_its_own_worker() {
     let rig = Rig::new(&CONFIG);
     run("ip link add eth0 numrxqueues 2 type veth peer name eth1 numrxqueues 2 numtxqueues 2");
     let eth0 = index_of("eth0");
-    rig.steering.interfaces.set(eth0, SLOT, MacAddress(OUR_MAC)).unwrap();
+    rig.steering.interfaces.set(eth0, SLOT, MacAddress(OUR_MAC), Side::Clients).unwrap();
     rig.steering.queues.set(eth0, 1, XSK_INDEX, WORKER).unwrap();
     let action = |queue| rig.steering.trial((eth0, queue), &syn()).unwrap().action;
     assert_eq!(action(1), Action::Redirect);

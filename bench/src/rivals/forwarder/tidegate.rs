@@ -14,7 +14,7 @@ use tidegate_dataplane::engine::{
 use tidegate_dataplane::snapshot::maglev::{MaglevBackend, table_size};
 use tidegate_dataplane::snapshot::{
     Backend, BackendSet, Front, FrontKey, FrontKind, FrontState, Interface, MaglevTable, NextHop,
-    NextHopState, Picker, Selection, ServicePort, Snapshot,
+    NextHopState, Picker, Selection, ServicePort, Side, Snapshot,
 };
 use tidegate_dataplane::types::{
     BackendSlot, InterfaceSlot, IpAddress, L4Port, NextHopId, Protocol, ServiceId,
@@ -90,6 +90,7 @@ fn request(slot: InterfaceSlot, end: &Link) -> AttachRequest {
         attach_mode: AttachMode::Native,
         copy_mode: CopyMode::Copy,
         is_small: false,
+        side: Side::Clients,
     }
 }
 
@@ -126,6 +127,7 @@ fn snapshot(rig: &Rig) -> Result<Snapshot> {
         name: end.name.into(),
         mac: end.mac,
         mtu_bytes: 1500,
+        side: Side::Clients,
     };
     Ok(Snapshot {
         fronts: core::iter::once((key, Arc::new(front))).collect(),

@@ -4,13 +4,14 @@ use super::{CLIENT, NOW, later, to_backend};
 use crate::affinity::AffinityTable;
 use crate::datagrams::DatagramTable;
 use crate::packet::headers::tcp_flags::{ACK, SYN};
-use crate::pipeline::Pipeline;
-use crate::snapshot::{Front, FrontKey, Networks, Selection, Snapshot, Version};
+use crate::pipeline::{Packet, Pipeline};
+use crate::snapshot::{Front, FrontKey, FrontKind, Networks, Selection, Snapshot, Version};
 use crate::testing::{
-    FRONT, Family, Fixture, INNER, checksums_are_right, ends, send, tcp_frame, udp_frame,
+    FRONT, Family, Fixture, INNER, OUTER, checksums_are_right, ends, fragments, send, tcp_frame,
+    udp_frame,
 };
 use crate::types::{IpAddress, L4Port, Time};
-use crate::verdict::{DropReason, RejectReason, Verdict};
+use crate::verdict::{DropReason, PassReason, RejectReason, Verdict};
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 use std::collections::BTreeSet;
@@ -174,6 +175,62 @@ fn met(
         ends(&out).1
     };
     ports.map(backend).collect()
+}
+
+/// Fronts that are cluster IPs; the pods of the node are where the backends are.
+fn with_cluster_ips(fixture: &Fixture) -> Snapshot {
+    let ends = [1, 200].map(|number| IpAddr::from(fixture.family.backend(number)).to_string());
+    let mut snapshot = change(fixture.snapshot(), |front| {
+        front.kind = FrontKind::ClusterIp;
+        let backends = fixture.backend_set();
+        front.pods = Selection::Forward { backends, masquerade: false };
+    });
+    snapshot.pod_networks = networks(&ends[0], &ends[1]);
+    snapshot
+}
+
+#[test]
+fn d7_f7_a_cluster_ip_serves_pods_unmasqueraded_and_no_client_outside() {
+    for family in Family::ALL {
+        let fixture = Fixture { family, ..Fixture::default() };
+        let snapshot = with_cluster_ips(&fixture);
+        let (mut pipeline, front) = (fixture.pipeline(0, None), family.front());
+        let outside = tcp_frame(&family.client(1, 4000), front, SYN, b"");
+        let (verdict, out) = send(&mut pipeline, &snapshot, &outside, NOW);
+        assert_eq!((verdict, out), (Verdict::Pass(PassReason::NoService), outside));
+        let pod = SocketAddr::new(family.backend(100).into(), 40_000).to_string();
+        let dialled = tcp_frame(&pod, front, SYN, b"");
+        let (seen, backend) = to_backend(&mut pipeline, &snapshot, &dialled);
+        assert_eq!(seen, pod);
+        let reply = tcp_frame(&backend, &pod, SYN | ACK, b"");
+        let (verdict, out) = send(&mut pipeline, &snapshot, &reply, NOW);
+        assert_eq!(verdict, Verdict::Forward(INNER));
+        assert_eq!(ends(&out), (front.into(), pod));
+        assert!(checksums_are_right(&out));
+    }
+}
+
+/// Whoever sends the rest of a pod's datagram from outside reaches no pod by it.
+#[test]
+fn d7_a_cluster_ip_takes_no_fragment_from_outside() {
+    for family in Family::ALL {
+        let fixture = Fixture { family, ..Fixture::default() };
+        let (mut pipeline, snapshot) = (fixture.pipeline(0, None), with_cluster_ips(&fixture));
+        let pod = SocketAddr::new(family.backend(100).into(), 40_000).to_string();
+        let pieces = fragments(&udp_frame(&pod, family.front(), &[7; 3000]), 1440);
+        let (verdict, _) = send(&mut pipeline, &snapshot, &pieces[0], NOW);
+        assert_eq!(verdict, Verdict::Forward(INNER));
+        let mut piece = pieces[1].clone();
+        let len = piece.len();
+        piece.resize(2048, 0);
+        for (ingress, expected) in
+            [(OUTER, Verdict::Pass(PassReason::Fragment)), (INNER, Verdict::Forward(INNER))]
+        {
+            let mut packets = [Packet::new(&mut piece, len, ingress)];
+            pipeline.process(&mut packets, &snapshot, NOW);
+            assert_eq!(packets[0].verdict, expected, "{family:?}");
+        }
+    }
 }
 
 #[test]

@@ -11,6 +11,7 @@ use crate::rig::{
 };
 use tidegate_dataplane::types::Protocol;
 use tidegate_dataplane::verdict::PassReason;
+use tidegate_dataplane::xdp::layout::FRONT_DRAINING;
 
 const FRAGMENT: Expected = Expected::Passed(PassReason::Fragment);
 
@@ -143,13 +144,13 @@ fn an_address_is_ours_as_long_as_it_has_a_front() {
         for key in &keys {
             rig.expect("while there is one", &later, TO_FRONT);
             // Neither a change nor a second removal counts.
-            fronts.insert(key, true).unwrap();
-            fronts.insert(key, false).unwrap();
+            fronts.insert(key, FRONT_DRAINING).unwrap();
+            fronts.insert(key, 0).unwrap();
             fronts.remove(key).unwrap();
             fronts.remove(key).unwrap();
         }
         rig.expect("without", &later, FRAGMENT);
-        fronts.insert(&keys[0], false).unwrap();
+        fronts.insert(&keys[0], 0).unwrap();
         rig.expect("once it is back", &later, TO_FRONT);
     }
 }
