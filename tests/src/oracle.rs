@@ -37,8 +37,12 @@ pub fn offline(lab: &Lab, questions: &[Question]) -> Result<Vec<Answer>> {
     let files = lab.site().files();
     let (config, manifests) = (files.config(), files.manifests());
     let (config, manifests) = (config.display().to_string(), manifests.display().to_string());
+    // No file tells the gateway's addresses on its pods' side.
+    let plan = lab.rig().plan();
+    let inside = [plan.gateway_inside().to_string(), plan.gateway_inside_v6().to_string()];
     let from = ["explain", "--state", &manifests, "--node", "gateway", "--config", &config];
-    answers(&from, questions)
+    let more = ["--node-ip", &inside[0], "--node-ip", &inside[1]];
+    answers(&[&from[..], &more].concat(), questions)
 }
 
 /// What the daemon shows people.

@@ -4,12 +4,12 @@ use super::answer::{Answer, Explanation, Outcome};
 use super::path;
 use super::question::Question;
 use super::trial::Trial;
-use crate::compile::Reports;
+use crate::compile::{Reports, ServiceReport};
 use crate::netlink::NetworkState;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tidegate_dataplane::flow_table::{Direction, FlowEntry};
-use tidegate_dataplane::snapshot::{Backend, Picker, Selection, ServicePort, Snapshot};
+use tidegate_dataplane::snapshot::{Backend, FrontKey, Picker, Selection, ServicePort, Snapshot};
 use tidegate_dataplane::stats::WorkerCounters;
 use tidegate_dataplane::types::{IpAddress, L4Port, PortRange};
 use tidegate_dataplane::verdict::{PassReason, Verdict};
@@ -54,7 +54,24 @@ impl<'s> Explainer<'s> {
         if self.is_own(question) {
             return Trial::unseen(PassReason::NoService);
         }
-        Trial::run(question, self.snapshot, &self.counters, self.source_ports)
+        let trial = Trial::run(question, self.snapshot, &self.counters, self.source_ports);
+        let address: IpAddress = question.destination.ip().into();
+        let is_off_address = trial.front.is_none()
+            && self.is_nodes(address)
+            && self.service_of_node_port(question).is_some_and(|report| {
+                let is_node_port = |front: &&FrontKey| Some(front.port) == report.node_port;
+                let mut fronts = report.fronts.iter().filter(is_node_port);
+                fronts.any(|front| front.address.is_v4() == address.is_v4())
+            });
+        Trial { is_off_address, ..trial }
+    }
+
+    /// The service port whose node port has the question's number and protocol.
+    pub(super) fn service_of_node_port(&self, question: &Question) -> Option<&ServiceReport> {
+        let protocol = question.transport.forwarded()?;
+        let port = Some(question.destination.port());
+        let mut reports = self.services.iter();
+        reports.find(|r| r.protocol == protocol && r.node_port.map(L4Port::number) == port)
     }
 
     /// Whether the node itself sends the packet: those pass no XDP hook (T12).

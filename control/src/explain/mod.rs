@@ -14,3 +14,4 @@ pub use answer::{Answer, Explanation, Other, Outcome, Step};
 pub use explainer::Explainer;
 pub use offline::{Offline, OfflineState};
 pub use question::{Question, QuestionError, Transport};
+pub use trial::NOT_NODEPORT_ADDRESS;

@@ -3,7 +3,7 @@
 use super::explainer::Explainer;
 use crate::compile::{Attached, Compiled, Compiler};
 use crate::config::{Config, InterfaceConfig, Role};
-use crate::model::{ClusterState, Family, Store};
+use crate::model::{ClusterState, Family, NodeAddressKind, Store};
 use crate::netlink::{
     InterfaceAddress, Link, Neighbour, NeighbourState, NetworkState, Route, RouteKind,
 };
@@ -33,6 +33,9 @@ const SOURCES: [IpAddr; 2] = [
 
 const GATEWAY_MAC: MacAddress = MacAddress([2, 0, 0, 0, 0, 0xfe]);
 
+/// Names of Nodes in a warning; more are left out.
+const NAMES_MAX: usize = 5;
+
 /// What is known of the node and its cluster.
 #[derive(Debug)]
 pub struct OfflineState {
@@ -58,13 +61,9 @@ pub struct Offline {
 impl Offline {
     /// Compiles `state` for a node from which every backend can be reached.
     pub fn new(state: OfflineState) -> Self {
-        let OfflineState { cluster, node, addresses, mut config } = state;
-        let known = cluster.nodes.get(&*node);
-        let told = known.into_iter().flat_map(|node| &node.addresses);
-        let mut own: Vec<IpAddr> = told.map(|(_, address)| *address).collect();
-        let more = addresses.into_iter().filter(|address| !own.contains(address));
-        let more: Vec<IpAddr> = more.collect();
-        own.extend(more);
+        let OfflineState { mut cluster, node, addresses, mut config } = state;
+        let missing = is_missing(&cluster, &node);
+        let own = own_addresses(&mut cluster, &node, addresses);
         let pods = InterfaceConfig { role: Role::Backend, ..InterfaceConfig::named(POD_SIDE.1) };
         config.interfaces = vec![InterfaceConfig::named(INTERFACE.1), pods];
         let network = network(&own);
@@ -72,7 +71,8 @@ impl Offline {
             [(InterfaceSlot(1), INTERFACE.0), (InterfaceSlot(2), POD_SIDE.0)].into();
         let (mut store, mut compiler) = (Store::new(&node), Compiler::default());
         store.replace(&cluster);
-        let compiled = compiler.compile(&mut store, &network, &attached, &config);
+        let mut compiled = compiler.compile(&mut store, &network, &attached, &config);
+        compiled.warnings.extend(missing);
         Self { compiler, compiled, network, config }
     }
 
@@ -87,6 +87,36 @@ impl Offline {
         let source_ports = self.config.load_balancer.source_port_range.0;
         Explainer::new(compiled, &self.network, source_ports, false)
     }
+}
+
+/// A name that no Node bears, where there are Nodes, is probably mistyped.
+fn is_missing(cluster: &ClusterState, node: &str) -> Option<String> {
+    let names: Vec<&str> = cluster.nodes.keys().map(AsRef::as_ref).take(NAMES_MAX).collect();
+    let is_missing = !names.is_empty() && !cluster.nodes.contains_key(node);
+    is_missing.then(|| format!("no Node {node} in the state; it has {}", names.join(", ")))
+}
+
+/// The Node's addresses and those given beside them: these come last in the Node's own list, so
+/// that one of a family that it has none of is primary (semantics I3).
+fn own_addresses(cluster: &mut ClusterState, node: &str, given: Vec<IpAddr>) -> Vec<IpAddr> {
+    let given = given.into_iter().map(|address| address.to_canonical());
+    let Some(node) = cluster.nodes.get_mut(node) else { return given.collect() };
+    let node = Arc::make_mut(node);
+    for address in given {
+        if node.addresses.iter().all(|(_, known)| *known != address) {
+            node.addresses.push((NodeAddressKind::External, address));
+        }
+    }
+    node.addresses.iter().map(|(_, address)| *address).collect()
+}
+
+/// Whether more than this host or link may dial an address.
+fn is_global(address: &IpAddr) -> bool {
+    let is_link_local = match address {
+        IpAddr::V4(v4) => v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    };
+    !address.is_loopback() && !is_link_local
 }
 
 /// A network whose first interface bears `own` addresses and is the way to everywhere.
@@ -110,7 +140,7 @@ fn network(own: &[IpAddr]) -> NetworkState {
         interface,
         address: *address,
         prefix_length: if address.is_ipv4() { 32 } else { 128 },
-        is_global: true,
+        is_global: is_global(address),
         is_preferred: true,
     };
     let [v4, v6] = [0, 1].map(|family| default_route(own, family));

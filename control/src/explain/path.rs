@@ -8,7 +8,7 @@ use crate::compile::{BackendReport, ServiceReport};
 use tidegate_dataplane::flow_table::{Direction, FlowEntry};
 use tidegate_dataplane::pipeline::balancing_hash;
 use tidegate_dataplane::snapshot::{BackendSet, Front, FrontKind, NextHop, Picker, Selection};
-use tidegate_dataplane::types::{IpAddress, L4Port};
+use tidegate_dataplane::types::IpAddress;
 
 /// Other endpoints that are listed; a Service may have thousands.
 const OTHERS_MAX: usize = 50;
@@ -82,14 +82,10 @@ fn unseen(explainer: &Explainer<'_>, question: &Question) -> String {
             source.ip()
         );
     }
-    let Some(protocol) = transport.forwarded() else {
+    if transport.forwarded().is_none() {
         return format!("{transport} is left to the kernel");
-    };
-    let is_number = |report: &&ServiceReport| {
-        let number = report.node_port.map(L4Port::number);
-        report.protocol == protocol && number == Some(destination.port())
-    };
-    match explainer.services.iter().find(is_number) {
+    }
+    match explainer.service_of_node_port(question) {
         Some(report) => format!(
             "{destination}/{transport} is no front: {} is the node port of {}/{}, but {} is not \
              among the addresses that serve it",

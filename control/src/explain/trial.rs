@@ -27,12 +27,23 @@ pub(super) struct Trial<'s> {
     pub(super) selection: Option<&'s Selection>,
     /// The flow that it began, where it is forwarded.
     pub(super) flow: Option<FlowEntry>,
+    /// It goes to a node port's number at an address of the node that serves none.
+    pub(super) is_off_address: bool,
 }
+
+/// What the XDP program counts as `NO_SERVICE`, which knows fronts alone: the packet's port is a
+/// node port, but not at this address (semantics I1-I4). Name, stage and next step.
+pub const NOT_NODEPORT_ADDRESS: (&str, &str, &str) = (
+    "NOT_NODEPORT_ADDRESS",
+    "service",
+    "dial another address of the node, or let nodePortAddresses name this one",
+);
 
 impl<'s> Trial<'s> {
     /// A packet that the XDP program leaves to the kernel.
     pub(super) fn unseen(reason: PassReason) -> Self {
-        Self { verdict: Verdict::Pass(reason), front: None, selection: None, flow: None }
+        let verdict = Verdict::Pass(reason);
+        Self { verdict, front: None, selection: None, flow: None, is_off_address: false }
     }
 
     /// Sends the packet of `question` through the pipeline, as the first of its flow.
@@ -57,12 +68,19 @@ impl<'s> Trial<'s> {
         let flow = packet.flow.and_then(|flow| pipeline.flows.entry(flow).copied());
         let selection = front.meets(question.source.ip().into(), &snapshot.pod_networks);
         let verdict = as_steered(packet.verdict);
-        Self { verdict, front: Some(front), selection: Some(selection), flow }
+        Self {
+            verdict,
+            front: Some(front),
+            selection: Some(selection),
+            flow,
+            is_off_address: false,
+        }
     }
 
     /// The reason's name and stage, and what an operator does next; `None` if forwarded.
     pub(super) fn refusal(&self) -> Option<(&'static str, &'static str, &'static str)> {
         match self.verdict {
+            Verdict::Pass(_) if self.is_off_address => Some(NOT_NODEPORT_ADDRESS),
             Verdict::Forward(_) => None,
             Verdict::Reject(reason) => Some((reason.name(), reason.stage(), reason.next_step())),
             Verdict::Pass(reason) => Some((reason.name(), reason.stage(), reason.next_step())),

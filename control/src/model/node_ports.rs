@@ -23,6 +23,9 @@ pub(super) fn assign(
     services: &mut BTreeMap<ObjectKey, Arc<Service>>,
 ) -> Result<(), NodePortClash> {
     let mut taken = claimed(services)?;
+    // A health check's port must reach its listener (semantics H8).
+    let health = services.values().filter_map(|s| Some((s.health_check_port?, s.key.clone())));
+    taken.extend(health.map(|(port, key)| ((port, Protocol::Tcp), key)));
     let wants = |service: &Arc<Service>| {
         service.ports.iter().any(|port| port.wants_node_port && port.node_port.is_none())
     };
@@ -103,7 +106,16 @@ mod tests {
             assigned(&[web.clone(), service("aaa", None), service("zzz", Some(30_080))]);
         assert_eq!(with_others[0], alone);
         assert_ne!(with_others[1], alone);
-        let displaced = assigned(&[web, service("zzz", Some(alone))]);
+        let displaced = assigned(&[web.clone(), service("zzz", Some(alone))]);
         assert_eq!(displaced, [FIRST + (alone - FIRST + 1) % COUNT, alone]);
+    }
+
+    #[test]
+    fn h8_a_health_checks_port_is_not_given() {
+        let web = service("web", None);
+        let alone = assigned(std::slice::from_ref(&web))[0];
+        let (key, mut checked) = service("zzz", Some(30_000));
+        Arc::make_mut(&mut checked).health_check_port = Some(L4Port::new(alone));
+        assert_ne!(assigned(&[web, (key, checked)])[0], alone);
     }
 }

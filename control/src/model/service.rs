@@ -196,7 +196,10 @@ fn ports(
     let wants_node_port = match type_ {
         "ClusterIP" => false,
         "NodePort" => true,
-        "LoadBalancer" => spec.allocate_load_balancer_node_ports != Some(false),
+        // One with a cluster IP was applied: a node port that it lacks was not allocated (E15).
+        "LoadBalancer" => {
+            spec.allocate_load_balancer_node_ports != Some(false) && !has_cluster_ip(spec)
+        }
         other => {
             let reason =
                 format!("`{other}` is none of ClusterIP, NodePort, LoadBalancer, ExternalName");
@@ -213,7 +216,7 @@ fn ports(
         if parsed.iter().any(|earlier| *earlier.name == *name) {
             return Err(ObjectError::new(format!("spec.ports[{i}].name"), "stands twice"));
         }
-        match service_port(i, port, wants_node_port)? {
+        match service_port(i, port, (type_, wants_node_port))? {
             Some(port) => parsed.push(port),
             None => unsupported.push(format!("port {} is SCTP: not served", port.port)),
         }
@@ -221,16 +224,20 @@ fn ports(
     Ok(parsed)
 }
 
+fn has_cluster_ip(spec: &core::ServiceSpec) -> bool {
+    spec.cluster_ip.as_deref().is_some_and(|address| !address.is_empty())
+}
+
 fn service_port(
     i: usize,
     port: &core::ServicePort,
-    wants_node_port: bool,
+    (type_, wants_node_port): (&str, bool),
 ) -> Result<Option<ServicePortSpec>, ObjectError> {
     let field = |name: &str| format!("spec.ports[{i}].{name}");
     let number = words::port(port.port, &field("port"))?;
     let node_port = port.node_port.filter(|n| *n != 0);
     let node_port = node_port.map(|n| words::port(n, &field("nodePort"))).transpose()?;
-    if node_port.is_some() && !wants_node_port {
+    if node_port.is_some() && type_ == "ClusterIP" {
         let reason = "is given, but only types NodePort and LoadBalancer may have one";
         return Err(ObjectError::new(field("nodePort"), reason));
     }
@@ -270,7 +277,7 @@ fn policy(word: Option<&str>, field: &str) -> Result<TrafficPolicy, ObjectError>
 /// (semantics E11).
 fn vips(object: &core::Service, unsupported: &mut Vec<String>) -> Vec<IpAddr> {
     let is_captured = |ingress: &&core::LoadBalancerIngress| {
-        ingress.ip_mode.as_deref().is_none_or(|mode| mode == "VIP")
+        ingress.ip_mode.as_deref().is_none_or(|mode| matches!(mode, "" | "VIP"))
     };
     let status = object.status.as_ref().and_then(|status| status.load_balancer.as_ref());
     let ingress = status.and_then(|balancer| balancer.ingress.as_deref()).unwrap_or_default();

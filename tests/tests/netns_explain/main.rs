@@ -161,8 +161,8 @@ fn counted(lab: &Lab, row: &Row) -> Result<u64> {
         }
         Meets::Reject => (&report.rejected, "NO_ENDPOINTS"),
         Meets::Drop(reason) => (&report.dropped, reason),
-        // Fronts that are left to the kernel as a whole are none to the XDP program.
-        Meets::Pass("LOCAL_BACKEND") => (&report.passed, "NO_SERVICE"),
+        // The XDP program knows fronts alone, and not why there is none.
+        Meets::Pass("LOCAL_BACKEND" | "NOT_NODEPORT_ADDRESS") => (&report.passed, "NO_SERVICE"),
         Meets::Pass(reason) => (&report.passed, reason),
     };
     let of_reason = list.iter().filter(|row| row.reason == reason);

@@ -91,7 +91,7 @@ pub(crate) const ROWS: &[Row] = &[
             "no node port's address",
             From::Client,
             (To::Inside, 30_110),
-            Meets::Pass("NO_SERVICE"),
+            Meets::Pass("NOT_NODEPORT_ADDRESS"),
         )
     },
     row("a host-network backend", From::Client, (To::Node, 30_117), Meets::Pass("LOCAL_BACKEND")),

@@ -2,6 +2,7 @@
 
 use crate::cli::output::print;
 use crate::cli::view::table::Table;
+use crate::explain::NOT_NODEPORT_ADDRESS;
 use crate::fault::{Exit, Fault};
 use clap::Args;
 use tidegate_dataplane::verdict::{DropReason, Kind, PassReason, RejectReason};
@@ -51,7 +52,10 @@ fn entries() -> impl Iterator<Item = Entry> {
             })
         };
     }
-    of!("dropped", DropReason).chain(of!("rejected", RejectReason)).chain(of!("passed", PassReason))
+    let (name, stage, next_step) = NOT_NODEPORT_ADDRESS;
+    let refined = Entry { outcome: "passed", name, stage, kind: Kind::Config, next_step };
+    let counted = of!("dropped", DropReason).chain(of!("rejected", RejectReason));
+    counted.chain(of!("passed", PassReason)).chain([refined])
 }
 
 fn explanation(entry: &Entry) -> String {

@@ -1,6 +1,8 @@
 //! `tidegate explain` as scripts see it: manifests and packets in, answers and exit codes out.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test")]
 
+mod states;
+
 use serde_json::{Value, json};
 use std::io::Write as _;
 use std::process::{Command, Output, Stdio};
@@ -88,7 +90,7 @@ fn each_kind_of_packet_gets_its_answer_and_exit_code() {
         ("tcp 10.0.0.1:1 10.0.0.1:30080", nothing, 11),
         ("udp 192.0.2.7:1 10.0.0.1:30080", nothing, 11),
         ("tcp 192.0.2.7:1 10.0.0.1:80", nothing, 11),
-        ("tcp 192.0.2.7:1 198.51.100.1:30080", nothing, 11),
+        ("tcp 192.0.2.7:1 198.51.100.1:30080", "pass NOT_NODEPORT_ADDRESS - []", 11),
         ("tcp 192.0.2.7:1 10.96.0.1:80", nothing, 11),
         ("sctp 192.0.2.7:1 10.0.0.1:30080", nothing, 11),
         ("tcp [2001:db8::7]:1 [2001:db8::1]:30080", nothing, 11),
@@ -141,7 +143,7 @@ fn ipv6_packets_get_their_own_answers() {
         // A family without a cluster IP has no front.
         ("tcp [2001:db8:7::7]:1 [2001:db8:1::1]:30085", nothing, 11),
         // The first address of the family alone is primary.
-        ("tcp [2001:db8:7::7]:1 [2001:db8:1::2]:30080", nothing, 11),
+        ("tcp [2001:db8:7::7]:1 [2001:db8:1::2]:30080", "pass NOT_NODEPORT_ADDRESS - []", 11),
         ("tcp [2001:db8:1::1]:1 [2001:db8:1::1]:30080", nothing, 11),
         ("tcp [::1]:1 [2001:db8:1::1]:30080", nothing, 11),
         ("sctp [2001:db8:7::7]:1 [2001:db8:1::1]:30080", nothing, 11),
