@@ -62,12 +62,9 @@ impl TryFrom<&discovery::EndpointSlice> for EndpointSlice {
         let key = ObjectKey::from_metadata(&object.metadata)?;
         let labels = object.metadata.labels.as_ref();
         let service = labels.and_then(|l| l.get("kubernetes.io/service-name"));
-        let service = service.filter(|name| !name.is_empty());
+        let service = service.filter(|name| !name.is_empty() && skip_label(labels).is_none());
         let service = service.map(|name| ObjectKey::new(&key.namespace, name));
-        // A labelled one is there, so that pods do not stand in for it, but tells nothing (A4).
-        let is_skipped = skip_label(labels).is_some();
         let family = match object.address_type.as_str() {
-            _ if is_skipped => None,
             "FQDN" => None,
             word => Some(Family::from_word(word).ok_or_else(|| {
                 ObjectError::new("addressType", format!("`{word}` is not IPv4, IPv6 or FQDN"))

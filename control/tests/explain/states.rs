@@ -64,17 +64,6 @@ fn forwarded(state: &str, flows: &str) -> usize {
 }
 
 #[test]
-fn a4_pods_do_not_stand_in_for_a_slice_that_is_not_ours() {
-    let pod = "---\napiVersion: v1\nkind: Pod\n\
-               metadata: {name: p, namespace: d, labels: {app: x}}\n\
-               status: {podIP: 10.240.0.7}\n";
-    let state = balancer("selector: {app: x},", "")
-        .replace("service-name: s}", "service-name: s, service.kubernetes.io/headless: ''}");
-    let question = format!("tcp {CLIENT} 198.18.0.1:80");
-    assert_eq!(answer_from(&(state + pod), "", &question), "reject NO_ENDPOINTS []");
-}
-
-#[test]
 fn i3_i5_given_addresses_count_in_plain_form_and_loopback_is_never_primary() {
     let state = balancer("", ", nodePort: 30080");
     let there = r#"forward FORWARD ["10.9.0.1:8080"]"#;
