@@ -1,10 +1,9 @@
 //! ClientIP affinity: which backend a client had last, shared by all workers (T11, semantics
 //! F11-F16).
 //!
-//! A fixed array of slots in buckets, each slot a sequence lock over atomics: readers never write,
-//! a writer never waits. Only new flows of services with affinity come here.
+//! Only new flows of services with affinity come here.
 
-use crate::sequence_lock::{SequenceLock, TRIES};
+use crate::buckets::{self, Buckets};
 use crate::types::{IpAddress, L4Port, ServiceId, Time};
 use core::time::Duration;
 
@@ -13,8 +12,6 @@ use core::time::Duration;
 /// limit the client of the bucket whose last new flow is the oldest is forgotten, and balanced
 /// anew with its next flow.
 pub const AFFINITY_CLIENTS_MAX: u32 = 65_536;
-
-const BUCKET_SLOTS: usize = 8;
 
 /// A client of a service port.
 #[derive(Debug, Clone, Copy)]
@@ -29,17 +26,12 @@ pub struct Client {
 
 /// Which backend each client had last.
 #[derive(Debug)]
-pub struct AffinityTable {
-    slots: Box<[Slot]>,
-    bucket_mask: u64,
-}
+pub struct AffinityTable(Buckets<Record>);
 
 impl AffinityTable {
     /// An empty table for this many clients, rounded up to whole buckets and a power of two.
     pub fn with_capacity(clients: u32) -> Self {
-        let buckets = (clients as usize).div_ceil(BUCKET_SLOTS).next_power_of_two();
-        let slots = (0..buckets * BUCKET_SLOTS).map(|_| Slot::default()).collect();
-        Self { slots, bucket_mask: buckets as u64 - 1 }
+        Self(Buckets::with_capacity(clients))
     }
 
     /// The backend of the client's last new flow, if that began less than `timeout` ago
@@ -50,8 +42,7 @@ impl AffinityTable {
         now: Time,
         timeout: Duration,
     ) -> Option<(IpAddress, L4Port)> {
-        let mut records = self.bucket(client.hash).iter().filter_map(Slot::read);
-        let (_, record) = records.find(|(_, record)| record.is_of(client))?;
+        let record = self.0.find(client.bits(), |record| record.is_of(client))?;
         let idle_ms = (now.0 / 1_000_000).saturating_sub(record.began_ms);
         (u128::from(idle_ms) < timeout.as_millis()).then_some(record.backend)
     }
@@ -64,20 +55,13 @@ impl AffinityTable {
             backend,
             began_ms: now.0 / 1_000_000,
         };
-        let _ = (0..TRIES).any(|_| self.try_remember(client, &record));
+        self.0.put(client.bits(), &record, |old| old.is_of(client));
     }
+}
 
-    /// False where another worker changed the slot meanwhile.
-    fn try_remember(&self, client: &Client, record: &Record) -> bool {
-        let read = self.bucket(client.hash).iter().filter_map(|slot| Some((slot, slot.read()?)));
-        // The client's own slot, else a free one (it is the oldest), else the oldest.
-        let chosen = read.min_by_key(|(_, (_, old))| (!old.is_of(client), old.began_ms));
-        chosen.is_some_and(|(slot, (sequence, _))| slot.write(sequence, record))
-    }
-
-    fn bucket(&self, hash: u64) -> &[Slot] {
-        let bucket = usize::try_from((hash >> 13) & self.bucket_mask).unwrap_or(0);
-        self.slots.get(bucket * BUCKET_SLOTS..(bucket + 1) * BUCKET_SLOTS).unwrap_or(&[])
+impl Client {
+    fn bits(&self) -> u64 {
+        self.hash >> 13
     }
 }
 
@@ -95,7 +79,9 @@ impl Record {
     fn is_of(&self, client: &Client) -> bool {
         self.service == client.service && self.client == client.address
     }
+}
 
+impl buckets::Record for Record {
     fn to_words(self) -> [u64; 6] {
         let (client, backend) = (self.client.halves(), self.backend.0.halves());
         let port = u64::from(self.backend.1.number());
@@ -112,28 +98,16 @@ impl Record {
             began_ms: rest >> 16,
         }
     }
-}
 
-/// One cache line.
-#[derive(Debug, Default)]
-#[repr(align(64))]
-struct Slot(SequenceLock<6>);
-
-impl Slot {
-    /// The record and its number, or `None` while it is being written.
-    fn read(&self) -> Option<(u64, Record)> {
-        self.0.read().map(|(sequence, words)| (sequence, Record::from_words(words)))
-    }
-
-    /// Writes over the record that was read under `sequence`. False if it is another by now.
-    fn write(&self, sequence: u64, record: &Record) -> bool {
-        self.0.write(sequence, &record.to_words())
+    fn began_ms(&self) -> u64 {
+        self.began_ms
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::buckets::Record as _;
 
     const TIMEOUT: Duration = Duration::from_secs(10);
     const NOW: Time = Time(5_000_000_000);

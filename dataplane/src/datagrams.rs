@@ -4,7 +4,7 @@
 //!
 //! Why not reassembly: docs/adr/0003-fragments.md.
 
-use crate::sequence_lock::{SequenceLock, TRIES};
+use crate::buckets::{self, Buckets};
 use crate::types::{IpAddress, L4Port, Protocol, Time};
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -17,8 +17,6 @@ pub const DATAGRAMS_MAX: u32 = 4096;
 /// sender's next datagram of the same number, whose fragments overtook the first, for this one: at
 /// a gigabit IPv4's 65,536 numbers last about a second (RFC 4963). `bpf/steer.h` has it too.
 pub(crate) const LIFETIME_MS: u64 = 1_000;
-
-const BUCKET_SLOTS: usize = 8;
 
 /// What makes fragments one datagram (RFC 791 section 3.2, RFC 8200 section 4.5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,8 +45,7 @@ pub enum Fate {
 /// The datagrams whose first fragment has come.
 #[derive(Debug)]
 pub struct DatagramTable {
-    slots: Box<[Slot]>,
-    bucket_mask: u64,
+    records: Buckets<Record>,
     /// How often something was learnt.
     version: AtomicU64,
 }
@@ -56,29 +53,20 @@ pub struct DatagramTable {
 impl DatagramTable {
     /// An empty table for this many datagrams, rounded up to whole buckets and a power of two.
     pub fn with_capacity(datagrams: u32) -> Self {
-        let buckets = (datagrams as usize).div_ceil(BUCKET_SLOTS).next_power_of_two();
-        let slots = (0..buckets * BUCKET_SLOTS).map(|_| Slot::default()).collect();
-        Self { slots, bucket_mask: buckets as u64 - 1, version: AtomicU64::new(0) }
+        Self { records: Buckets::with_capacity(datagrams), version: AtomicU64::new(0) }
     }
 
     /// What is known of a datagram. `hash` is the keyed hash of its addresses and protocol.
     pub fn recall(&self, datagram: &Datagram, hash: u64, now: Time) -> Option<Fate> {
         let now_ms = now.0 / 1_000_000;
-        let mut records = self.bucket(datagram, hash).iter().filter_map(Slot::read);
-        let (_, record) = records.find(|(_, record)| record.is_of(datagram))?;
+        let record = self.records.find(datagram.bits(hash), |record| record.is_of(datagram))?;
         (now_ms.saturating_sub(record.began_ms) < LIFETIME_MS).then_some(record.fate)
     }
 
     /// Remembers what became of a first fragment. What others write at this moment is left alone.
     pub fn remember(&self, datagram: &Datagram, hash: u64, fate: Fate, now: Time) {
         let record = Record { datagram: *datagram, fate, began_ms: now.0 / 1_000_000 };
-        let slots = self.bucket(datagram, hash);
-        let _ = (0..TRIES).any(|_| {
-            let read = slots.iter().filter_map(|slot| Some((slot, slot.read()?)));
-            // The datagram's own slot, else the oldest; a free one is older than all.
-            let chosen = read.min_by_key(|(_, (_, old))| (!old.is_of(datagram), old.began_ms));
-            chosen.is_some_and(|(slot, (sequence, _))| slot.write(sequence, &record))
-        });
+        self.records.put(datagram.bits(hash), &record, |old| old.is_of(datagram));
         // Load-bearing: after the record, so that whoever sees the number finds it.
         self.version.fetch_add(1, Ordering::Release);
     }
@@ -87,12 +75,12 @@ impl DatagramTable {
     pub fn version(&self) -> u64 {
         self.version.load(Ordering::Acquire)
     }
+}
 
-    fn bucket(&self, datagram: &Datagram, hash: u64) -> &[Slot] {
-        // One pair of hosts sends many datagrams: their numbers spread them.
-        let mixed = (hash ^ u64::from(datagram.id)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let bucket = usize::try_from((mixed >> 32) & self.bucket_mask).unwrap_or(0);
-        self.slots.get(bucket * BUCKET_SLOTS..(bucket + 1) * BUCKET_SLOTS).unwrap_or(&[])
+impl Datagram {
+    /// One pair of hosts sends many datagrams: their numbers spread them.
+    fn bits(&self, hash: u64) -> u64 {
+        (hash ^ u64::from(self.id)).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32
     }
 }
 
@@ -114,7 +102,9 @@ impl Record {
     fn is_of(&self, datagram: &Datagram) -> bool {
         self.began_ms != 0 && self.datagram == *datagram
     }
+}
 
+impl buckets::Record for Record {
     fn to_words(self) -> [u64; 6] {
         let (src, dst) = (self.datagram.src.halves(), self.datagram.dst.halves());
         let (kind, ports) = match self.fate {
@@ -145,26 +135,16 @@ impl Record {
         };
         Self { datagram, fate, began_ms: tail >> 16 }
     }
-}
 
-/// One cache line.
-#[derive(Debug, Default)]
-#[repr(align(64))]
-struct Slot(SequenceLock<6>);
-
-impl Slot {
-    fn read(&self) -> Option<(u64, Record)> {
-        self.0.read().map(|(sequence, words)| (sequence, Record::from_words(words)))
-    }
-
-    fn write(&self, sequence: u64, record: &Record) -> bool {
-        self.0.write(sequence, &record.to_words())
+    fn began_ms(&self) -> u64 {
+        self.began_ms
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::buckets::Record as _;
 
     const NOW: Time = Time(5_000_000_000);
 

@@ -2,6 +2,7 @@
 #![deny(missing_docs)]
 
 pub mod affinity;
+mod buckets;
 mod clock;
 pub mod datagrams;
 pub mod engine;
