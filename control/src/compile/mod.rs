@@ -4,6 +4,8 @@ mod assemble;
 mod claims;
 mod compiled;
 mod compiler;
+#[cfg(test)]
+pub(crate) mod fixtures;
 mod fronts;
 mod held;
 mod ids;

@@ -75,10 +75,7 @@ impl<'a> PortPlan<'a> {
         tables: &mut Tables,
         config: &LoadBalancer,
     ) -> Decisions {
-        let decide = |family: &Family| {
-            (*family, self.decide_for(self.endpoints_of(*family), next_hops, (tables, config)))
-        };
-        self.service.families.iter().map(decide).collect()
+        self.by_family(|endpoints| self.decide_for(endpoints, next_hops, (tables, config)))
     }
 
     /// What new flows to the cluster IPs meet, family by family: the internal policy's alone
@@ -89,11 +86,14 @@ impl<'a> PortPlan<'a> {
         tables: &mut Tables,
         config: &LoadBalancer,
     ) -> Decisions {
-        let decide = |family: &Family| {
-            let endpoints = self.endpoints_of(*family);
-            (*family, self.decide_internally_for(endpoints, next_hops, (tables, config)))
-        };
-        self.service.families.iter().map(decide).collect()
+        self.by_family(|endpoints| {
+            self.decide_internally_for(endpoints, next_hops, (tables, config))
+        })
+    }
+
+    fn by_family(&self, mut decide: impl FnMut(&[Endpoint]) -> Decision) -> Decisions {
+        let families = self.service.families.iter();
+        families.map(|family| (*family, decide(self.endpoints_of(*family)))).collect()
     }
 
     fn endpoints_of(&self, family: Family) -> &[Endpoint] {

@@ -114,43 +114,7 @@ pub fn refused_packets(service: ServiceId, workers: &[Arc<WorkerCounters>]) -> u
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::compile::{BackendReport, BackendState, SelectionKind};
-    use crate::model::TrafficPolicy;
-    use tidegate_dataplane::types::{NextHopId, Protocol};
-
-    fn backend(slot: u32, last_byte: u8) -> BackendReport {
-        BackendReport {
-            address: IpAddress::v4([10, 0, 0, last_byte]),
-            port: L4Port::new(80),
-            pod: None,
-            slot: BackendSlot(slot),
-            next_hop: NextHopId(0),
-            state: BackendState::Ready,
-            is_local: false,
-            is_used: true,
-            reason: None,
-        }
-    }
-
-    fn service(id: u32, backends: Vec<BackendReport>) -> ServiceReport {
-        ServiceReport {
-            id: ServiceId(id),
-            namespace: "shop".into(),
-            name: "web".into(),
-            port_name: "".into(),
-            protocol: Protocol::Tcp,
-            port: L4Port::new(80),
-            node_port: None,
-            policy: TrafficPolicy::Cluster,
-            internal_policy: TrafficPolicy::Cluster,
-            fronts: vec![],
-            selection: SelectionKind::Forward,
-            backends,
-            ready_count: 0,
-            draining_count: 0,
-            warnings: vec![],
-        }
-    }
+    use crate::compile::fixtures::{backend, service};
 
     fn workers() -> Vec<Arc<WorkerCounters>> {
         let workers: Vec<_> = (0..2).map(|_| Arc::new(WorkerCounters::default())).collect();

@@ -15,9 +15,8 @@ mod twin;
 mod world;
 
 use rig::{Compilation, ETH1, Rig, VETH_A, mac, slice, textbook, web};
-use std::path::Path;
 use std::sync::Arc;
-use tidegate_control::config::{Algorithm, Config};
+use tidegate_control::config::Algorithm;
 use tidegate_control::netlink::NeighbourState;
 use tidegate_dataplane::snapshot::{NextHopState, Picker, Selection};
 use tidegate_dataplane::types::{InterfaceSlot, IpAddress, MacAddress};
@@ -170,10 +169,7 @@ fn node_port_addresses_choose_the_fronts() {
                 ExternalIP, address: 203.0.113.1}, {type: InternalIP, address: 192.168.1.1}]}\n";
     let addresses = |list: &str, node: &str| {
         let mut rig = Rig::attached();
-        let head = "apiVersion: tidegate.dev/v1alpha1\nkind: LoadBalancerConfiguration\n";
-        let text = format!("{head}nodePortAddresses: [{list}]\n");
-        let parsed = Config::from_text(&text, Path::new("x")).unwrap();
-        rig.config.node_port_addresses = parsed.node_port_addresses;
+        rig.serve_node_ports_at(list);
         let dump = rig.dump(&(web("") + node));
         let hosts = dump.lines().filter_map(|line| line.split(':').next());
         hosts.collect::<Vec<_>>().join(" ")

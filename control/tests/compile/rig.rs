@@ -111,6 +111,14 @@ impl Rig {
         rig
     }
 
+    /// Sets `nodePortAddresses`, as a configuration file has them.
+    pub(crate) fn serve_node_ports_at(&mut self, list: &str) {
+        let head = "apiVersion: tidegate.dev/v1alpha1\nkind: LoadBalancerConfiguration\n";
+        let text = format!("{head}nodePortAddresses: [{list}]\n");
+        let parsed = Config::from_text(&text, Path::new("x")).unwrap();
+        self.config.node_port_addresses = parsed.node_port_addresses;
+    }
+
     pub(crate) fn add_link(&mut self, index: IfIndex, name: &str) {
         let link = Link {
             index,

@@ -3,8 +3,6 @@
 use crate::rig::{ETH0, ETH1, Rig, VETH_A, mac, slice, vip, web};
 use crate::{dump, twin};
 use std::net::IpAddr;
-use std::path::Path;
-use tidegate_control::config::Config;
 use tidegate_control::netlink::{InterfaceAddress, NeighbourState};
 use tidegate_dataplane::types::InterfaceSlot;
 
@@ -112,10 +110,7 @@ fn e8_i3_i4_node_ports_are_on_the_addresses_of_both_families() {
                 {type: InternalIP, address: fd00:10::1}, {type: InternalIP, address: 10.0.0.1}]}\n";
     let addresses = |list: &str, node: &str| {
         let mut rig = Rig::attached();
-        let head = "apiVersion: tidegate.dev/v1alpha1\nkind: LoadBalancerConfiguration\n";
-        let text = format!("{head}nodePortAddresses: [{list}]\n");
-        let parsed = Config::from_text(&text, Path::new("x")).unwrap();
-        rig.config.node_port_addresses = parsed.node_port_addresses;
+        rig.serve_node_ports_at(list);
         let places = dump::places(&rig.compile(&(web(DUAL) + node)));
         places.replace(":30080/TCP", "")
     };

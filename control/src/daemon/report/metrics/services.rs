@@ -137,41 +137,22 @@ pub(super) fn of_backends<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::compile::{BackendReport, SelectionKind};
+    use crate::compile::{BackendReport, fixtures};
     use crate::metrics::exposition::{Form, write};
-    use crate::model::TrafficPolicy;
-    use tidegate_dataplane::types::{
-        BackendSlot, IpAddress, L4Port, NextHopId, Protocol, ServiceId,
-    };
+    use tidegate_dataplane::types::{BackendSlot, L4Port, ServiceId};
 
     fn service(id: u32, name: &str, port_name: &str) -> ServiceReport {
         let backend = BackendReport {
-            address: IpAddress::v4([10, 0, 0, 1]),
             port: L4Port::new(8080),
-            pod: None,
-            slot: BackendSlot(id),
-            next_hop: NextHopId(0),
             state: BackendState::NotReady,
-            is_local: false,
-            is_used: true,
-            reason: None,
+            ..fixtures::backend(id, 1)
         };
         ServiceReport {
-            id: ServiceId(id),
-            namespace: "shop".into(),
             name: name.into(),
             port_name: port_name.into(),
-            protocol: Protocol::Tcp,
-            port: L4Port::new(80),
-            node_port: None,
-            policy: TrafficPolicy::Cluster,
-            internal_policy: TrafficPolicy::Cluster,
-            fronts: vec![],
-            selection: SelectionKind::Forward,
-            backends: vec![backend],
             ready_count: 2,
             draining_count: 1,
-            warnings: vec![],
+            ..fixtures::service(id, vec![backend])
         }
     }
 
