@@ -11,10 +11,12 @@
 mod family;
 mod fragments;
 mod frames;
+mod link;
 
 pub use family::Family;
 pub use fragments::{fragments, reassembled};
 pub use frames::{checksums_are_right, ends, icmp_error, tcp_frame, udp_frame, with_extensions};
+pub use link::Link;
 
 use crate::affinity::AffinityTable;
 use crate::datagrams::DatagramTable;

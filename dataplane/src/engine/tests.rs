@@ -2,7 +2,6 @@
 //! the test's own, so these tests need root.
 
 mod fragments;
-mod wire;
 
 use crate::engine::worker_handle::PATIENCE;
 use crate::engine::{AttachMode, AttachRequest, CopyMode, Engine, EngineConfig, KernelRoad};

@@ -1,12 +1,12 @@
 //! Network namespaces, the `ip` command, the kernel's clock.
-#![expect(unsafe_code, reason = "unshare(2), clock_gettime(2), packet(7)")]
+#![expect(unsafe_code, reason = "unshare(2), clock_gettime(2)")]
 
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::mpsc::{Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
+use tidegate_dataplane::testing::Link;
 use tidegate_dataplane::types::{IfIndex, Time};
 
 /// Moves this thread into a new network namespace; it goes with the thread.
@@ -60,46 +60,21 @@ pub(crate) fn now() -> Time {
 }
 
 /// Sees the frames of an interface as a packet capture does.
-pub(crate) struct Tap(OwnedFd);
+pub(crate) struct Tap(Link);
 
 impl Tap {
     pub(crate) fn open(interface: IfIndex) -> Self {
-        let every_protocol = u16::try_from(libc::ETH_P_ALL).unwrap().to_be();
-        let kind = libc::SOCK_RAW | libc::SOCK_NONBLOCK;
-        // SAFETY: no pointers.
-        let fd = unsafe { libc::socket(libc::AF_PACKET, kind, every_protocol.into()) };
-        assert!(fd >= 0);
-        // SAFETY: a file descriptor that the kernel just gave us, and nobody else has.
-        let tap = Self(unsafe { OwnedFd::from_raw_fd(fd) });
-        let mut address = libc::sockaddr_ll {
-            sll_family: u16::try_from(libc::AF_PACKET).unwrap(),
-            sll_protocol: every_protocol,
-            sll_ifindex: interface.0.cast_signed(),
-            sll_hatype: 0,
-            sll_pkttype: 0,
-            sll_halen: 0,
-            sll_addr: [0; 8],
-        };
-        let length = u32::try_from(size_of_val(&address)).unwrap();
-        // SAFETY: the pointer and length are those of `address`.
-        let result = unsafe { libc::bind(fd, (&raw mut address).cast(), length) };
-        assert_eq!(result, 0);
-        tap
+        Self(Link::open(interface))
     }
 
     /// The next frame that `is_wanted`.
     pub(crate) fn next(&self, is_wanted: impl Fn(&[u8]) -> bool) -> Vec<u8> {
-        let mut frame = vec![0; 4096];
-        let mut length = 0;
+        let mut seen = None;
         wait_until("the frame is seen", || {
-            let (at, room) = (frame.as_mut_ptr().cast(), frame.len());
-            // SAFETY: the pointer and length are those of `frame`.
-            let result = unsafe { libc::recv(self.0.as_raw_fd(), at, room, 0) };
-            length = usize::try_from(result).unwrap_or(0);
-            is_wanted(&frame[..length])
+            seen = self.0.receive().filter(|frame| is_wanted(frame));
+            seen.is_some()
         });
-        frame.truncate(length);
-        frame
+        seen.unwrap()
     }
 }
 

@@ -1,11 +1,11 @@
 //! Fragments that wait in a worker for their first, or for nothing (semantics G10).
 
-use super::{index, ip, request, wait_until, wire::Wire, with_engine};
+use super::{index, ip, request, wait_until, with_engine};
 use crate::engine::{AttachRequest, Engine};
 use crate::stats::FramePlace;
 use crate::testing::{
-    Family, Fixture, GATEWAY_INNER_MAC, INNER, OUTER, checksums_are_right, fragments, reassembled,
-    udp_frame,
+    Family, Fixture, GATEWAY_INNER_MAC, INNER, Link, OUTER, checksums_are_right, fragments,
+    reassembled, udp_frame,
 };
 use crate::types::MacAddress;
 use crate::verdict::{DropReason, PassReason};
@@ -18,8 +18,8 @@ const COUNT: u16 = 100;
 /// An engine with a client's link and a pod's, and the fixture's fronts of a family.
 struct Bed<'e> {
     engine: &'e mut Engine,
-    client: Wire,
-    pod: Wire,
+    client: Link,
+    pod: Link,
     family: Family,
 }
 
@@ -38,7 +38,7 @@ impl<'e> Bed<'e> {
         };
         engine.attach(&inner).unwrap();
         engine.publish_all(Fixture { family, ..Fixture::default() }.snapshot()).unwrap();
-        let (client, pod) = (Wire::open(index("client")), Wire::open(index("pod")));
+        let (client, pod) = (Link::open(index("client")), Link::open(index("pod")));
         Self { engine, client, pod, family }
     }
 
