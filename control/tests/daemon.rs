@@ -1,16 +1,15 @@
 //! `tidegate run` from start to end, in a network namespace of its own. Needs root.
 
+mod host;
+
 use anyhow::{Context as _, Result, ensure};
+use host::{BINARY, Host};
 use std::fs;
 use std::net::TcpListener;
-use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
-use tempfile::TempDir;
 use tidegate_control::admin::report::{DropsReport, InterfaceReport, List, StatusReport};
-use tidegate_control::demo::rig::{Daemon, DaemonFiles, NetNs};
-
-const BINARY: &str = env!("CARGO_BIN_EXE_tidegate");
+use tidegate_control::demo::rig::Daemon;
 
 /// How long a change may take to be seen.
 const SEEN_MAX: Duration = Duration::from_secs(20);
@@ -34,37 +33,11 @@ spec:
   ports: [{port: 80, nodePort: 30080}]
 ";
 
-/// A namespace with a veth pair, `outer` for tidegate and `inner` for nobody.
-struct Host {
-    netns: NetNs,
-    files: DaemonFiles,
-    _folder: TempDir,
+fn host(name: &str) -> Result<Host> {
+    Host::new(name, CONFIG, SERVICE)
 }
 
 impl Host {
-    fn new(name: &str) -> Result<Self> {
-        let netns = NetNs::create(&format!("tgdaemon-{}-{name}", std::process::id()))?;
-        let folder = tempfile::tempdir()?;
-        let files = DaemonFiles::new(folder.path());
-        files.write_config(CONFIG)?;
-        files.write_manifest("web", SERVICE)?;
-        let host = Self { netns, files, _folder: folder };
-        host.add_interface()?;
-        Ok(host)
-    }
-
-    fn add_interface(&self) -> Result<()> {
-        self.netns.ip("link add outer type veth peer name inner")?;
-        self.netns.ip("addr add 192.0.2.1/24 dev outer")?;
-        self.netns.ip("link set inner up")?;
-        self.netns.ip("link set outer up")?;
-        Ok(())
-    }
-
-    fn start(&self) -> Result<Daemon> {
-        Ok(Daemon::start(Path::new(BINARY), &self.netns, &self.files)?)
-    }
-
     fn reserved_ports(&self) -> Result<String> {
         Ok(self.netns.run("cat /proc/sys/net/ipv4/ip_local_reserved_ports")?.trim().to_owned())
     }
@@ -81,7 +54,7 @@ fn status(daemon: &Daemon) -> Result<StatusReport> {
 
 #[test]
 fn the_end_leaves_the_host_as_it_was() -> Result<()> {
-    let host = Host::new("end")?;
+    let host = host("end")?;
     host.netns.sysctl("net.ipv4.ip_local_reserved_ports=8080")?;
     let mut daemon = host.start()?;
     let links = host.netns.ip("link show")?;
@@ -99,7 +72,7 @@ fn the_end_leaves_the_host_as_it_was() -> Result<()> {
 
 #[test]
 fn a_second_daemon_leaves_the_first_alone() -> Result<()> {
-    let host = Host::new("second")?;
+    let host = host("second")?;
     let daemon = host.start()?;
     let mut second = host.netns.command(BINARY);
     let second = second.arg("run").arg("--config").arg(host.files.config()).output()?;
@@ -113,7 +86,7 @@ fn a_second_daemon_leaves_the_first_alone() -> Result<()> {
 
 #[test]
 fn an_interface_that_refused_is_told_and_tried_again() -> Result<()> {
-    let host = Host::new("retry")?;
+    let host = host("retry")?;
     let mut daemon = host.start()?;
     daemon.process().stop().context("it had to be killed")?;
     for end in ["outer", "inner"] {
@@ -149,7 +122,7 @@ fn refusal_and_cure(host: &Host) -> Result<()> {
 
 #[test]
 fn an_interface_that_went_and_came_back_is_attached_again() -> Result<()> {
-    let host = Host::new("back")?;
+    let host = host("back")?;
     let mut daemon = host.start()?;
     let before = outer(&daemon).context("outer is not listed")?;
     host.netns.ip("link del outer")?;
@@ -167,7 +140,7 @@ fn an_interface_that_went_and_came_back_is_attached_again() -> Result<()> {
 
 #[test]
 fn bad_manifests_are_told_and_the_good_ones_keep_serving() -> Result<()> {
-    let host = Host::new("bad")?;
+    let host = host("bad")?;
     let mut daemon = host.start()?;
     ensure!(status(&daemon)?.source.fronts == 1, "{:?}", status(&daemon)?.source);
     host.files.write_manifest("bad", "apiVersion: v1\nkind: Service\nmetadata: []\n")?;
@@ -184,7 +157,7 @@ fn bad_manifests_are_told_and_the_good_ones_keep_serving() -> Result<()> {
 
 #[test]
 fn packet_filters_that_are_bypassed_are_named() -> Result<()> {
-    let host = Host::new("filter")?;
+    let host = host("filter")?;
     host.netns.run("nft add table inet strict")?;
     let daemon = host.start()?;
     let warnings = status(&daemon)?.warnings;
@@ -197,8 +170,7 @@ fn packet_filters_that_are_bypassed_are_named() -> Result<()> {
 #[test]
 fn h10_h12_while_the_api_server_is_away_from_the_start_the_node_lives_and_takes_no_traffic()
 -> Result<()> {
-    let host = Host::new("away")?;
-    host.netns.ip("link set lo up")?;
+    let host = host("away")?;
     host.files.write_manifest("kubeconfig", KUBECONFIG)?;
     host.files.write_config(
         &CONFIG.replace("source: {kind: file, file: /etc/tidegate/manifests}", AWAY),
@@ -253,8 +225,7 @@ spec:
 #[test]
 fn h8_health_is_answered_to_the_network_and_a_port_that_another_holds_is_taken_later() -> Result<()>
 {
-    let host = Host::new("health")?;
-    host.netns.ip("link set lo up")?;
+    let host = host("health")?;
     let rival = host.netns.enter(|| TcpListener::bind("192.0.2.1:32000"))??;
     let curl = |url: &str| host.netns.run(&format!("curl -sS -m 5 {url}"));
     let mut daemon = host.start()?;
@@ -277,7 +248,7 @@ fn h8_health_is_answered_to_the_network_and_a_port_that_another_holds_is_taken_l
 
 #[test]
 fn events_services_and_endpoints_are_listed_as_kubectl_does() -> Result<()> {
-    let host = Host::new("lists")?;
+    let host = host("lists")?;
     host.files.write_manifest("web", &SERVICE.replace("  selector: {app: web}\n", ""))?;
     host.files.write_manifest("slice", SLICE)?;
     let mut daemon = host.start()?;

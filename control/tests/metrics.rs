@@ -1,16 +1,15 @@
 //! `/metrics` of the running daemon, read by Prometheus' own tools. Needs root.
 
+mod host;
+
 use anyhow::{Context as _, Result, ensure};
+use host::Host;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
-use tempfile::TempDir;
-use tidegate_control::demo::rig::{Daemon, DaemonFiles, NetNs};
-
-const BINARY: &str = env!("CARGO_BIN_EXE_tidegate");
 
 /// How long a scraper may take to show what it scraped.
 const SEEN_MAX: Duration = Duration::from_secs(30);
@@ -41,34 +40,14 @@ ports: [{name: http, port: 8080}]
 endpoints: [{addresses: [192.0.2.9], conditions: {ready: true}}]
 ";
 
-/// A daemon with a veth, in a namespace of its own.
-struct Host {
-    netns: NetNs,
-    files: DaemonFiles,
-    folder: TempDir,
+fn host(name: &str) -> Result<Host> {
+    Host::new(name, CONFIG, SERVICE)
 }
 
 impl Host {
-    fn new(name: &str) -> Result<Self> {
-        let netns = NetNs::create(&format!("tgmetrics-{}-{name}", std::process::id()))?;
-        let folder = tempfile::tempdir()?;
-        let files = DaemonFiles::new(folder.path());
-        files.write_config(CONFIG)?;
-        files.write_manifest("web", SERVICE)?;
-        for command in [
-            "link set lo up",
-            "link add outer type veth peer name inner",
-            "addr add 192.0.2.1/24 dev outer",
-            "link set inner up",
-            "link set outer up",
-        ] {
-            netns.ip(command)?;
-        }
-        Ok(Self { netns, files, folder })
-    }
-
-    fn start(&self) -> Result<Daemon> {
-        Ok(Daemon::start(Path::new(BINARY), &self.netns, &self.files)?)
+    /// A file beside the daemon's.
+    fn file(&self, name: &str) -> PathBuf {
+        self.files.log().with_file_name(name)
     }
 
     fn scrape(&self, accept: &str) -> Result<String> {
@@ -96,7 +75,7 @@ fn complaints(scrape: &str) -> Result<Vec<String>> {
 
 #[test]
 fn promtool_accepts_every_name_and_help_but_kube_proxys_own() -> Result<()> {
-    let host = Host::new("promtool")?;
+    let host = host("promtool")?;
     let _daemon = host.start()?;
     let scrape = host.scrape("text/plain")?;
     let complaints = complaints(&scrape)?;
@@ -109,7 +88,7 @@ fn promtool_accepts_every_name_and_help_but_kube_proxys_own() -> Result<()> {
 
 #[test]
 fn the_documentation_lists_what_is_told_and_nothing_else() -> Result<()> {
-    let host = Host::new("names")?;
+    let host = host("names")?;
     let _daemon = host.start()?;
     let scrape = host.scrape("text/plain")?;
     let told = names(&scrape);
@@ -129,7 +108,7 @@ fn the_documentation_lists_what_is_told_and_nothing_else() -> Result<()> {
 
 #[test]
 fn a_deleted_services_series_are_gone_with_it() -> Result<()> {
-    let host = Host::new("deleted")?;
+    let host = host("deleted")?;
     let mut daemon = host.start()?;
     let series = "tidegate_service_backends{namespace=\"shop\",service=\"web\",port=\"http\",";
     ensure!(host.scrape("text/plain")?.contains(series), "{}", host.scrape("text/plain")?);
@@ -167,9 +146,9 @@ fn a_real_prometheus_reads_openmetrics() -> Result<()> {
 
 /// Waits until a Prometheus that runs with `flag` answers `query` with a series of ours.
 fn scraped(name: &str, flag: &str, query: &str) -> Result<()> {
-    let host = Host::new(name)?;
+    let host = host(name)?;
     let _daemon = host.start()?;
-    let config = host.folder.path().join("prometheus.yml");
+    let config = host.file("prometheus.yml");
     fs::write(
         &config,
         "scrape_configs: [{job_name: tidegate, scrape_interval: 1s, static_configs: [{targets: \
@@ -180,8 +159,8 @@ fn scraped(name: &str, flag: &str, query: &str) -> Result<()> {
         .arg(flag)
         .arg("--web.listen-address=127.0.0.1:9090")
         .arg(format!("--config.file={}", config.display()))
-        .arg(format!("--storage.tsdb.path={}", host.folder.path().join("data").display()));
-    let log = fs::File::create(host.folder.path().join("prometheus.log"))?;
+        .arg(format!("--storage.tsdb.path={}", host.file("data").display()));
+    let log = fs::File::create(host.file("prometheus.log"))?;
     let _server = Server(prometheus.stderr(log).stdout(Stdio::null()).spawn()?);
     let deadline = Instant::now() + SEEN_MAX;
     let mut answer = String::new();
@@ -193,6 +172,6 @@ fn scraped(name: &str, flag: &str, query: &str) -> Result<()> {
         }
         std::thread::sleep(Duration::from_millis(100));
     }
-    let log = fs::read_to_string(host.folder.path().join("prometheus.log"))?;
+    let log = fs::read_to_string(host.file("prometheus.log"))?;
     anyhow::bail!("nothing was scraped: {answer}\n{log}")
 }
