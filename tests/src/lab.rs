@@ -6,10 +6,13 @@ use crate::setting::{binary, take_turn, wait_until};
 use anyhow::{Context as _, Result, ensure};
 use core::net::{IpAddr, SocketAddr};
 use std::fs::File;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use tidegate_control::admin::report::{BackendReport, DropsReport, InterfaceReport, List};
+use tidegate_control::admin::report::{
+    BackendReport, DropsReport, InterfaceReport, List, ReasonReport,
+};
 use tidegate_control::demo::rig::{Node, RigPlan, Topology, gateway_of};
-use tidegate_control::demo::site::{CONFIG, Site};
+use tidegate_control::demo::site::{CONFIG, HTTP_CLUSTER, Site};
 pub use tidegate_control::model::Family::{self, V4, V6};
 
 /// The local pod.
@@ -22,6 +25,9 @@ pub const FAMILIES: [Family; 2] = [V4, V6];
 
 /// How long a change may take to reach the packet path, on a busy machine.
 const CHANGE_MAX: Duration = Duration::from_secs(10);
+
+/// Requests between two looks at whether the work under them is done.
+const REQUESTS_BETWEEN: u32 = 100;
 
 /// A running tidegate with everything around it.
 #[derive(Debug)]
@@ -137,6 +143,45 @@ impl Lab {
         Ok(self.report::<List<InterfaceReport>>("/api/v1/interfaces")?.items)
     }
 
+    /// Requests to policy Cluster's node port over these families, while `work` lasts. None of
+    /// them may fail.
+    ///
+    /// # Errors
+    /// One failed, or `work` did, or it took more than `rounds_max` rounds of requests.
+    pub fn under_load(
+        &self,
+        families: &[Family],
+        rounds_max: u32,
+        work: impl FnOnce() -> Result<()>,
+    ) -> Result<Answers> {
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let load = scope.spawn(|| self.load_until(&done, families, rounds_max));
+            let worked = work();
+            done.store(true, Ordering::Relaxed);
+            let answers = load.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+            worked.map(|()| answers)
+        })
+    }
+
+    fn load_until(
+        &self,
+        done: &AtomicBool,
+        families: &[Family],
+        rounds_max: u32,
+    ) -> Result<Answers> {
+        let mut all = Answers::default();
+        for _ in 0..rounds_max {
+            for family in families {
+                all.merge(self.http(front(*family, HTTP_CLUSTER), REQUESTS_BETWEEN)?);
+            }
+            if done.load(Ordering::Relaxed) {
+                return Ok(all);
+            }
+        }
+        anyhow::bail!("the changes took more than {rounds_max} rounds of requests")
+    }
+
     /// Ends the bystander's session and balances the books.
     ///
     /// # Errors
@@ -181,7 +226,13 @@ pub fn front(family: Family, port: u16) -> SocketAddr {
     SocketAddr::new(gateway_of(family), port)
 }
 
-fn configure(changes: &[(&str, &str)]) -> Result<String> {
+/// Packets of a reason.
+pub fn packets_of(list: &[ReasonReport], reason: &str) -> u64 {
+    list.iter().filter(|row| row.reason == reason).map(|row| row.packets).sum()
+}
+
+/// The demo's config with `changes` made: pairs of what stands there and what shall.
+pub(crate) fn configure(changes: &[(&str, &str)]) -> Result<String> {
     let mut text = CONFIG.to_owned();
     for (old, new) in changes {
         ensure!(text.contains(old), "the demo's config has no line {old:?}");

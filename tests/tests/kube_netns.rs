@@ -4,22 +4,18 @@ use anyhow::{Context as _, Result, ensure};
 use core::net::SocketAddr;
 use serde_json::json;
 use std::net::TcpStream;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tidegate_control::admin::report::StatusReport;
 use tidegate_control::demo::rig::RigPlan;
 use tidegate_control::demo::site::HTTP_CLUSTER;
 use tidegate_tests::kube_lab::{KubeLab, WEB};
 use tidegate_tests::lab::{FAR, Lab, NEAR, V4, V6, front};
-use tidegate_tests::load::Answers;
 use tidegate_tests::manifests::{granted, needed};
 use tidegate_tests::objects::service;
 use tidegate_tests::setting::wait_until;
 
 /// How long the server's return may take to be noticed: kube's back-off, and a busy machine.
 const NOTICED_MAX: Duration = Duration::from_mins(1);
-
-const REQUESTS_BETWEEN: u32 = 100;
 
 /// Rounds of requests at most: far more than the changes need.
 const ROUNDS_MAX: u32 = 5000;
@@ -42,7 +38,7 @@ fn no_request_fails_while_the_api_server_is_killed_changed_and_restarted() -> Re
     server.delete(("services", "shop", OLD.0))?;
     server.delete(("endpointslices", "shop", "old-v4"))?;
     server.apply(service(NEW.0, NEW.1))?;
-    let sooner = under_load(inner, || {
+    let sooner = inner.under_load(&[V4], ROUNDS_MAX, || {
         let status = || inner.report::<StatusReport>("/api/v1/status");
         let is_told = || status().is_ok_and(|s| s.ready && s.source.error.is_some());
         wait_until("the server's absence is told", NOTICED_MAX, is_told)
@@ -52,7 +48,7 @@ fn no_request_fails_while_the_api_server_is_killed_changed_and_restarted() -> Re
     lab.set_endpoints(WEB, &[NEAR, FAR[1]])?;
     lab.server.compact();
     lab.resume()?;
-    let later = under_load(&lab.lab, || {
+    let later = lab.lab.under_load(&[V4], ROUNDS_MAX, || {
         let is_well = || lab.status().is_ok_and(|s| s.ready && s.source.error.is_none());
         wait_until("the server's return is told", NOTICED_MAX, is_well)?;
         lab.lab.wait_for(FAR[1], true)?;
@@ -103,29 +99,6 @@ fn a3_a4_labels_take_a_front_away_and_give_it_back() -> Result<()> {
     }
     lab.lab.http(front(V4, HTTP_CLUSTER), 100)?;
     lab.lab.finish()
-}
-
-/// Requests without end while `work` lasts. None of them may fail.
-fn under_load(lab: &Lab, work: impl FnOnce() -> Result<()>) -> Result<Answers> {
-    let done = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        let load = scope.spawn(|| load_until(lab, &done));
-        let worked = work();
-        done.store(true, Ordering::Relaxed);
-        let answers = load.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-        worked.map(|()| answers)
-    })
-}
-
-fn load_until(lab: &Lab, done: &AtomicBool) -> Result<Answers> {
-    let mut all = Answers::default();
-    for _ in 0..ROUNDS_MAX {
-        all.merge(lab.http(front(V4, HTTP_CLUSTER), REQUESTS_BETWEEN)?);
-        if done.load(Ordering::Relaxed) {
-            return Ok(all);
-        }
-    }
-    anyhow::bail!("the changes took more than {ROUNDS_MAX} rounds of requests")
 }
 
 /// Waits until a client can dial the node port, or is refused by the kernel, where nobody listens.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tidegate_control::admin::report::DropsReport;
 use tidegate_control::demo::rig::{RigPlan, gateway_of};
 use tidegate_control::demo::site::{CONFIG, Site};
-use tidegate_tests::lab::{FAMILIES, FAR, Family, Lab, NEAR, V4, V6};
+use tidegate_tests::lab::{FAMILIES, FAR, Family, Lab, NEAR, V4, V6, packets_of};
 use tidegate_tests::load;
 
 /// The gateway's Node as the demo has it, and its pods' networks.
@@ -77,8 +77,7 @@ fn check_outside(lab: &Lab, family: Family) -> Result<()> {
     client.ip(&format!("route replace {} via {}", to.ip(), gateway_of(family)))?;
     let passed = || -> Result<u64> {
         let report: DropsReport = lab.report("/api/v1/drops")?;
-        let of_reason = report.passed.iter().filter(|r| r.reason == "NO_SERVICE");
-        Ok(of_reason.map(|r| r.packets).sum())
+        Ok(packets_of(&report.passed, "NO_SERVICE"))
     };
     let before = passed()?;
     let dialled = client.enter(|| TcpStream::connect_timeout(&to, Duration::from_secs(1)))?;

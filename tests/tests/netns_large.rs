@@ -6,11 +6,11 @@ use core::net::SocketAddr;
 use std::io::ErrorKind;
 use std::net::UdpSocket;
 use std::time::Duration;
-use tidegate_control::admin::report::{DropsReport, ReasonReport};
+use tidegate_control::admin::report::DropsReport;
 use tidegate_control::demo::rig::{NetNs, RigPlan};
 use tidegate_control::demo::site::{HTTP_CLUSTER, HTTP_LOCAL, UDP_CLUSTER, UDP_LOCAL};
 use tidegate_control::model::Family;
-use tidegate_tests::lab::{FAMILIES, FAR, Lab, NEAR, V4, V6, front};
+use tidegate_tests::lab::{FAMILIES, FAR, Lab, NEAR, V4, V6, front, packets_of};
 use tidegate_tests::load::{any_like, download};
 use tidegate_tests::setting::wait_until;
 
@@ -58,12 +58,8 @@ fn echo(to: SocketAddr, payload: &[u8], tries: u32) -> std::io::Result<Vec<u8>> 
     Ok(buffer)
 }
 
-fn count(list: &[ReasonReport], reason: &str) -> u64 {
-    list.iter().filter(|r| r.reason == reason).map(|r| r.packets).sum()
-}
-
 fn rejected(lab: &Lab, reason: &str) -> Result<u64> {
-    Ok(count(&lab.report::<DropsReport>("/api/v1/drops")?.rejected, reason))
+    Ok(packets_of(&lab.report::<DropsReport>("/api/v1/drops")?.rejected, reason))
 }
 
 #[test]
@@ -82,7 +78,7 @@ fn g10_datagrams_in_fragments_reach_every_pod_and_return() -> Result<()> {
             }
         }
         let drops: DropsReport = lab.report("/api/v1/drops")?;
-        let lost = count(&drops.dropped, "FIRST_LOGICAL_DATAGRAM_FRAGMENT_NOT_FOUND");
+        let lost = packets_of(&drops.dropped, "FIRST_LOGICAL_DATAGRAM_FRAGMENT_NOT_FOUND");
         ensure!(lost == 0, "{lost} fragments found no first one");
         lab.finish()?;
     }

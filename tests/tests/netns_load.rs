@@ -2,22 +2,20 @@
 
 use anyhow::{Context as _, Result, ensure};
 use sha2::{Digest as _, Sha256};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tidegate_control::demo::pattern_chunks;
 use tidegate_control::demo::rig::RigPlan;
 use tidegate_control::demo::site::{HTTP_CLUSTER, HTTP_LOCAL};
 use tidegate_tests::lab::{FAMILIES, FAR, Family, Lab, NEAR, V4, V6, front};
-use tidegate_tests::load::{self, Answers, Session};
+use tidegate_tests::load::{self, Session};
 use tidegate_tests::setting::wait_until;
 
 const CONNECTIONS: u32 = 10_000;
 
 const DOWNLOAD_BYTES: u64 = 100_000_000;
 
-/// Changes of the manifests, and requests between two looks at whether they are done.
+/// Changes of the manifests.
 const CHANGES: u32 = 50;
-const REQUESTS_BETWEEN: u32 = 100;
 
 /// Rounds of requests at most: far more than the changes need.
 const ROUNDS_MAX: u32 = 1000;
@@ -64,14 +62,8 @@ fn no_request_fails_while_the_manifests_change_fifty_times() -> Result<()> {
     let lab = Lab::start(&RigPlan::new("test"), &[])?;
     let mut sessions = sessions_to(&lab, V4, FAR[1])?;
     sessions.extend(sessions_to(&lab, V6, FAR[1])?);
-    let done = AtomicBool::new(false);
-    let answers = std::thread::scope(|scope| {
-        let load = scope.spawn(|| load_until(&lab, &done));
-        let changed = (0..CHANGES).try_for_each(|number| change(&lab, number));
-        done.store(true, Ordering::Relaxed);
-        let answers = load.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-        changed.map(|()| answers)
-    })?;
+    let work = || (0..CHANGES).try_for_each(|number| change(&lab, number));
+    let answers = lab.under_load(&FAMILIES, ROUNDS_MAX, work)?;
     ensure!(answers.by_pod.contains_key(FAR[1]), "{:?}", answers.by_pod);
     for session in &mut sessions {
         let pod = session.ask().context("an established connection")?;
@@ -92,19 +84,6 @@ fn sessions_to(lab: &Lab, family: Family, pod: &str) -> Result<Vec<Session>> {
     };
     wait_until("three sessions with one pod", Duration::from_secs(10), more)?;
     Ok(sessions)
-}
-
-fn load_until(lab: &Lab, done: &AtomicBool) -> Result<Answers> {
-    let mut all = Answers::default();
-    for _ in 0..ROUNDS_MAX {
-        for family in FAMILIES {
-            all.merge(lab.http(front(family, HTTP_CLUSTER), REQUESTS_BETWEEN)?);
-        }
-        if done.load(Ordering::Relaxed) {
-            return Ok(all);
-        }
-    }
-    anyhow::bail!("the changes took more than {ROUNDS_MAX} rounds of requests")
 }
 
 /// Takes a pod out, or puts it back, and waits until tidegate has followed.

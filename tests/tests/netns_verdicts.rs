@@ -4,10 +4,10 @@ use anyhow::{Context as _, Result, ensure};
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
-use tidegate_control::admin::report::{DropsReport, ReasonReport, StatusReport};
+use tidegate_control::admin::report::{DropsReport, StatusReport};
 use tidegate_control::demo::rig::RigPlan;
 use tidegate_control::demo::site::{HTTP_CLUSTER, HTTP_LOCAL, UDP_CLUSTER};
-use tidegate_tests::lab::{FAMILIES, FAR, Lab, NEAR, V4, front};
+use tidegate_tests::lab::{FAMILIES, FAR, Lab, NEAR, V4, front, packets_of};
 use tidegate_tests::load::any_like;
 use tidegate_tests::setting::wait_until;
 
@@ -29,10 +29,6 @@ fn ask_udp(lab: &Lab, to: SocketAddr) -> Result<std::io::Result<usize>> {
         socket.recv(&mut [0; 64])
     };
     Ok(lab.rig().client().enter(ask)?)
-}
-
-fn count(list: &[ReasonReport], reason: &str) -> u64 {
-    list.iter().filter(|r| r.reason == reason).map(|r| r.packets).sum()
 }
 
 #[test]
@@ -60,8 +56,8 @@ fn without_endpoints_clients_are_refused_and_without_local_ones_left_alone() -> 
         ensure!(refused.as_ref().is_err_and(is_refused), "{family} UDP: {refused:?}");
     }
     let drops: DropsReport = lab.report("/api/v1/drops")?;
-    ensure!(count(&drops.dropped, "NO_LOCAL_ENDPOINTS") >= 2, "{:?}", drops.dropped);
-    ensure!(count(&drops.rejected, "NO_ENDPOINTS") >= 6, "{:?}", drops.rejected);
+    ensure!(packets_of(&drops.dropped, "NO_LOCAL_ENDPOINTS") >= 2, "{:?}", drops.dropped);
+    ensure!(packets_of(&drops.rejected, "NO_ENDPOINTS") >= 6, "{:?}", drops.rejected);
     lab.finish()
 }
 

@@ -157,11 +157,14 @@ pub(crate) fn tick(control: &mut Control, now: Instant) {
         view.freshness.heard_workers(all_beat, now);
         view.freshness != before
     });
-    if control.signals.is_stale {
-        control.signals.is_stale = false;
+    let is_new = core::mem::take(&mut control.signals.is_stale);
+    if is_new {
         refresh(control);
     }
     let Signals { doors: Some(doors), wanted, .. } = &mut control.signals else { return };
+    if !is_new && !doors.is_due(now) {
+        return;
+    }
     let moves = doors.follow(wanted.clone(), now);
     let events = moves.into_iter().map(|Move { service, refusal }| {
         let subject = Subject::Service(service);

@@ -2,10 +2,8 @@
 //! Pure: times are passed in.
 
 use super::distribution::Distribution;
-use crate::model::{Change, ClusterState, Object, ObjectName};
+use crate::model::{Change, ClusterState, Object, ObjectName, differences};
 use crate::source::SourceEvent;
-use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 /// Trigger times that wait for one publication at most; those of further slices are not measured.
@@ -79,14 +77,12 @@ impl SyncStats {
     }
 
     fn heard_state(&mut self, before: &ClusterState, after: &ClusterState) {
-        let services = changed(&before.services, &after.services).count();
-        self.services.add((services + gone(&before.services, &after.services)) as u64);
-        let mut endpoints = gone(&before.slices, &after.slices);
-        for slice in changed(&before.slices, &after.slices) {
-            endpoints += 1;
-            self.await_trigger(slice.trigger_time);
-        }
-        self.endpoints.add(endpoints as u64);
+        let services = differences(&before.services, &after.services);
+        self.services.add(services.len() as u64);
+        let slices = differences(&before.slices, &after.slices);
+        self.endpoints.add(slices.len() as u64);
+        let there = slices.into_iter().filter_map(|(_, slice)| slice);
+        there.for_each(|slice| self.await_trigger(slice.trigger_time));
     }
 
     fn heard_change(&mut self, change: &Change) {
@@ -140,26 +136,12 @@ fn programming_bounds() -> impl Iterator<Item = f64> {
     [0.25, 0.5].into_iter().chain(seconds.map(f64::from))
 }
 
-/// Objects that are new or differ.
-fn changed<'a, K: Ord, T: PartialEq>(
-    before: &'a BTreeMap<K, Arc<T>>,
-    after: &'a BTreeMap<K, Arc<T>>,
-) -> impl Iterator<Item = &'a Arc<T>> {
-    let differs = |(key, object): &(&K, &'a Arc<T>)| {
-        before.get(key).is_none_or(|known| !Arc::ptr_eq(known, object) && known != *object)
-    };
-    after.iter().filter(differs).map(|(_, object)| object)
-}
-
-fn gone<K: Ord, T>(before: &BTreeMap<K, T>, after: &BTreeMap<K, T>) -> usize {
-    before.keys().filter(|key| !after.contains_key(key)).count()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::model::{EndpointSlice, ObjectKey};
     use k8s_openapi::api::discovery::v1 as discovery;
+    use std::sync::Arc;
 
     const START: Duration = Duration::from_hours(24);
 

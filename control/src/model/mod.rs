@@ -26,5 +26,6 @@ pub use pod::{ContainerPort, Pod};
 pub use service::{Service, ServicePortSpec, TargetPort, TrafficPolicy};
 pub use slice::{EndpointSlice, SliceEndpoint, SlicePort};
 pub use state::{ClusterState, NodePortClash, Object};
+pub(crate) use store::differences;
 pub use store::{Dirty, Store};
 pub use words::{Family, ObjectKey};

@@ -185,7 +185,7 @@ fn exchange<K: Ord + Clone, V: PartialEq>(
 }
 
 /// What must be set, or removed where there is none, to come from `old` to `new`.
-fn differences<K: Ord + Clone, V: PartialEq>(
+pub(crate) fn differences<K: Ord + Clone, V: PartialEq>(
     old: &BTreeMap<K, Arc<V>>,
     new: &BTreeMap<K, Arc<V>>,
 ) -> Vec<(K, Option<Arc<V>>)> {

@@ -27,7 +27,7 @@ const SETTLE_MAX: Duration = Duration::from_millis(50);
 const RETRY: Duration = Duration::from_secs(1);
 
 /// Largest file that is read: far above any cluster's state, far below what would fill memory.
-const FILE_BYTES_MAX: u64 = 1 << 30;
+pub(super) const FILE_BYTES_MAX: u64 = 1 << 30;
 
 /// Reads manifests once.
 ///
@@ -69,13 +69,19 @@ fn is_manifest(file: &Path) -> bool {
 }
 
 fn read(file: &Path) -> Result<String, ManifestError> {
-    let error = |e: io::Error| refused(file, &e);
-    let size = fs::metadata(file).map_err(error)?.len();
+    read_bounded(file).map_err(|error| refused(file, &error))
+}
+
+/// A file's text.
+///
+/// # Errors
+/// The kernel's words, or it is larger than [`FILE_BYTES_MAX`].
+pub(super) fn read_bounded(file: &Path) -> io::Result<String> {
+    let size = fs::metadata(file)?.len();
     if size > FILE_BYTES_MAX {
-        let reason = format!("{size} bytes, at most {FILE_BYTES_MAX} are read");
-        return Err(ManifestError { path: file.to_owned(), line: None, reason });
+        return Err(io::Error::other(format!("{size} bytes, at most {FILE_BYTES_MAX} are read")));
     }
-    fs::read_to_string(file).map_err(error)
+    fs::read_to_string(file)
 }
 
 fn refused(path: &Path, error: &io::Error) -> ManifestError {

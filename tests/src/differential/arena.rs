@@ -3,12 +3,13 @@
 use super::setup::{self, FAMILIES, FENCES, POD_A, POD_B, Place, SERVICES};
 use super::tap::{Tap, mac_of};
 use super::wire::{Ends, Segment, Template, Transport, flag, packet_of, parts, quoted};
+use crate::lab::configure;
 use crate::setting::{binary, wait_until};
 use anyhow::{Context as _, Result, ensure};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 use tidegate_control::demo::rig::{GATEWAY, KernelNat, NetNs, Node, RigPlan, Topology};
-use tidegate_control::demo::site::{CONFIG, Site};
+use tidegate_control::demo::site::Site;
 use tidegate_control::model::Family;
 use tidegate_dataplane::types::Protocol;
 
@@ -76,8 +77,7 @@ impl World {
         site.add_pod(Node::Gateway, "a")?;
         site.add_pod(Node::Gateway, "b")?;
         site.files().write_manifest("services", &setup::manifests())?;
-        let config =
-            changes.iter().fold(CONFIG.to_owned(), |text, (old, new)| text.replace(old, new));
+        let config = configure(changes)?;
         let mut world = Self::new(Gateway::Tidegate(site))?;
         if let Gateway::Tidegate(site) = &mut world.gateway {
             site.start_daemon(&config)?;

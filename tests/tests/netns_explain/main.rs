@@ -12,7 +12,7 @@ use tidegate_control::admin::report::DropsReport;
 use tidegate_control::demo::rig::{Process, RigPlan, client_of};
 use tidegate_control::explain::{Answer, Outcome};
 use tidegate_dataplane::types::Protocol;
-use tidegate_tests::lab::{FAMILIES, Family, Lab, NEAR, front};
+use tidegate_tests::lab::{FAMILIES, Family, Lab, NEAR, front, packets_of};
 use tidegate_tests::load::Session;
 use tidegate_tests::oracle::{self, Question};
 use tidegate_tests::probe::{Probe, Seen, ensure_port_unreachable};
@@ -165,8 +165,7 @@ fn counted(lab: &Lab, row: &Row) -> Result<u64> {
         Meets::Pass("LOCAL_BACKEND" | "NOT_NODEPORT_ADDRESS") => (&report.passed, "NO_SERVICE"),
         Meets::Pass(reason) => (&report.passed, reason),
     };
-    let of_reason = list.iter().filter(|row| row.reason == reason);
-    Ok(of_reason.map(|row| row.packets).sum())
+    Ok(packets_of(list, reason))
 }
 
 /// Whether what was seen is what the row says, and the answer too.

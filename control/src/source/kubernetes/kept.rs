@@ -3,6 +3,7 @@
 
 use super::watched::{Form, Watchable, Watched};
 use crate::model::ObjectName;
+use crate::source::file::{FILE_BYTES_MAX, read_bounded};
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::discovery::v1 as discovery;
 use serde::{Deserialize, Serialize};
@@ -22,10 +23,6 @@ const UNFINISHED: &str = ".cluster-";
 
 /// The form of the file. A file of another form is reported and not read.
 const FORMAT: u32 = 1;
-
-/// Largest file that is written or read: far above any cluster's state, far below what would fill
-/// a disk or memory.
-const BYTES_MAX: u64 = 1 << 30;
 
 /// What stands before the objects.
 #[derive(Debug, Serialize, Deserialize)]
@@ -69,20 +66,12 @@ pub(super) struct Kept {
 /// The file cannot be used: why.
 pub(super) fn load(directory: &Path, server: Option<&str>) -> Result<Option<Kept>, String> {
     let path = directory.join(FILE);
-    let text = match read(&path) {
+    let text = match read_bounded(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         read => read.map_err(|error| format!("failed to read {}: {error}", path.display()))?,
     };
     let refused = |why: String| format!("the state kept in {} is ignored: {why}", path.display());
     parse(&text, server).map(Some).map_err(refused)
-}
-
-fn read(path: &Path) -> io::Result<String> {
-    let size = fs::metadata(path)?.len();
-    if size > BYTES_MAX {
-        return Err(io::Error::other(format!("{size} bytes, at most {BYTES_MAX} are read")));
-    }
-    fs::read_to_string(path)
 }
 
 fn parse(text: &str, server: Option<&str>) -> Result<Kept, String> {
@@ -127,8 +116,8 @@ fn form(text: &str) -> Option<(ObjectName, Form)> {
 /// The kernel's words; or it would be larger than what is read again.
 pub(super) fn save(directory: &Path, server: &str, items: &[Arc<str>]) -> io::Result<()> {
     let size: u64 = items.iter().map(|item| item.len() as u64 + 1).sum();
-    if size > BYTES_MAX - 4096 {
-        return Err(io::Error::other(format!("{size} bytes, at most {BYTES_MAX} are kept")));
+    if size > FILE_BYTES_MAX - 4096 {
+        return Err(io::Error::other(format!("{size} bytes, at most {FILE_BYTES_MAX} are kept")));
     }
     fs::create_dir_all(directory)?;
     remove_unfinished(directory)?;
