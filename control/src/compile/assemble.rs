@@ -42,13 +42,18 @@ impl Compiler {
         wishes: &Wishes,
         config: &LoadBalancer,
     ) -> ServiceReport {
-        let decisions = plan.decide(&self.next_hops, &mut self.tables, config);
-        let internal = if self.serves_cluster_addresses() {
+        let has = |of_cluster| wishes.iter().any(|(_, kind)| is_cluster(*kind) == of_cluster);
+        let is_internal = has(true) && !has(false);
+        let decisions = if is_internal {
+            Decisions::new()
+        } else {
+            plan.decide(&self.next_hops, &mut self.tables, config)
+        };
+        let internal = if has(true) {
             plan.decide_internally(&self.next_hops, &mut self.tables, config)
         } else {
             Decisions::new()
         };
-        let is_internal = !wishes.is_empty() && wishes.iter().all(|(_, kind)| is_cluster(*kind));
         let is_owned = |(key, _): &(FrontKey, FrontKind)| self.claims.is_owner(key, plan.id);
         let (owned, lost): (Wishes, Wishes) = wishes.iter().copied().partition(is_owned);
         let owned = self.publish(plan, (&decisions, &internal), owned);

@@ -227,7 +227,7 @@ impl Compiler {
     }
 
     /// Whether `spec.clusterIPs` are fronts, for pods.
-    pub(super) fn serves_cluster_addresses(&self) -> bool {
+    fn serves_cluster_addresses(&self) -> bool {
         let config = self.basis.config.as_ref();
         config.is_some_and(|config| config.cluster_ip == ClusterIp::Serve)
     }

@@ -22,4 +22,5 @@ pub use compiled::{
 };
 pub use compiler::Compiler;
 pub(crate) use fronts::node_addresses;
+pub(crate) use report::refusal;
 pub use reports::Reports;

@@ -26,6 +26,8 @@ pub(super) struct PortPlan<'a> {
     pub(super) endpoints: Vec<Endpoint>,
     /// The snapshot's form of each endpoint, in the same order.
     pub(super) backends: Vec<Backend>,
+    /// It would like to own fronts. Where not, nobody reads a table of it, and none is built.
+    is_dialled: bool,
 }
 
 /// What was decided for a service port: each family by its own endpoints (semantics B6).
@@ -51,7 +53,8 @@ impl<'a> PortPlan<'a> {
         held: &HeldPort,
     ) -> Self {
         let backends = held.backends.iter().map(|held| held.backend.clone()).collect();
-        Self { id: held.id, service, port, endpoints, backends }
+        let is_dialled = !held.wishes.is_empty();
+        Self { id: held.id, service, port, endpoints, backends, is_dialled }
     }
 
     /// The snapshot's service port.
@@ -180,7 +183,7 @@ impl<'a> PortPlan<'a> {
         tables: &mut Tables,
         config: &LoadBalancer,
     ) -> (Picker, Option<String>) {
-        if config.algorithm == Algorithm::Random {
+        if !self.is_dialled || config.algorithm == Algorithm::Random {
             return (Picker::Random, None);
         }
         let protocol = self.port.protocol;

@@ -131,10 +131,17 @@ fn unlike(decisions: &Decisions) -> impl Iterator<Item = String> {
     let is_served = |decision: &Decision| kind(&decision.outside) == SelectionKind::Forward;
     let is_any = decisions.values().any(is_served);
     let others = decisions.iter().filter(move |_| is_any);
-    others.filter_map(|(family, decision)| match &decision.outside {
-        Selection::Forward { .. } => None,
-        Selection::Reject(reason) => Some(format!("{family} meets REJECT {}", reason.name())),
-        Selection::Drop(reason) => Some(format!("{family} meets DROP {}", reason.name())),
-        Selection::Pass(reason) => Some(format!("{family} meets PASS {}", reason.name())),
+    others.filter_map(|(family, decision)| {
+        Some(format!("{family} meets {}", refusal(&decision.outside)?))
     })
+}
+
+/// What new flows meet that are not forwarded, and why.
+pub(crate) fn refusal(selection: &Selection) -> Option<String> {
+    match selection {
+        Selection::Forward { .. } => None,
+        Selection::Reject(reason) => Some(format!("REJECT {}", reason.name())),
+        Selection::Drop(reason) => Some(format!("DROP {}", reason.name())),
+        Selection::Pass(reason) => Some(format!("PASS {}", reason.name())),
+    }
 }

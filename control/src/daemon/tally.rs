@@ -36,6 +36,10 @@ pub struct TrafficTotals {
     pub packets: u64,
     /// Bytes both ways.
     pub bytes: u64,
+    /// Packets of backends.
+    pub reply_packets: u64,
+    /// Bytes of backends.
+    pub reply_bytes: u64,
 }
 
 impl TrafficTotals {
@@ -45,6 +49,8 @@ impl TrafficTotals {
             new_flows: self.new_flows + other.new_flows,
             packets: self.packets + other.packets,
             bytes: self.bytes + other.bytes,
+            reply_packets: self.reply_packets + other.reply_packets,
+            reply_bytes: self.reply_bytes + other.reply_bytes,
         }
     }
 }
@@ -91,11 +97,15 @@ pub fn backend_totals(slot: BackendSlot, workers: &[Arc<WorkerCounters>]) -> Tra
     }
     let of_worker = |worker: &Arc<WorkerCounters>| {
         let counters = worker.backend(slot);
+        let (reply_packets, reply_bytes) =
+            (counters.reply_packets.get(), counters.reply_bytes.get());
         TrafficTotals {
             flows: counters.flows.get(),
             new_flows: counters.new_flows.get(),
-            packets: counters.forward_packets.get() + counters.reply_packets.get(),
-            bytes: counters.forward_bytes.get() + counters.reply_bytes.get(),
+            packets: counters.forward_packets.get() + reply_packets,
+            bytes: counters.forward_bytes.get() + reply_bytes,
+            reply_packets,
+            reply_bytes,
         }
     };
     workers.iter().map(of_worker).fold(TrafficTotals::default(), TrafficTotals::plus)

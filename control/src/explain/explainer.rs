@@ -141,6 +141,6 @@ pub(super) fn service_name(service: &ServicePort) -> String {
 }
 
 /// `10.0.0.1:80`, `[2001:db8::1]:80`.
-pub(super) fn end((address, port): (IpAddress, L4Port)) -> String {
+pub(crate) fn end((address, port): (IpAddress, L4Port)) -> String {
     SocketAddr::new(address.into(), port.number()).to_string()
 }

@@ -12,6 +12,7 @@ mod trial;
 
 pub use answer::{Answer, Explanation, Other, Outcome, Step};
 pub use explainer::Explainer;
+pub(crate) use explainer::end;
 pub use offline::{Offline, OfflineState};
 pub use question::{Question, QuestionError, Transport};
 pub use trial::NOT_NODEPORT_ADDRESS;

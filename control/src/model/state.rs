@@ -1,5 +1,6 @@
 //! The cluster's state as one value.
 
+use super::change::ObjectName;
 use super::node::Node;
 use super::node_ports;
 use super::pod::Pod;
@@ -38,14 +39,19 @@ pub enum Object {
 }
 
 impl Object {
+    /// Which object it is.
+    pub fn name(&self) -> ObjectName {
+        match self {
+            Self::Service(service) => ObjectName::Service(service.key.clone()),
+            Self::EndpointSlice(slice) => ObjectName::EndpointSlice(slice.key.clone()),
+            Self::Pod(pod) => ObjectName::Pod(pod.key.clone()),
+            Self::Node(node) => ObjectName::Node(Arc::clone(&node.name)),
+        }
+    }
+
     /// Kind, and namespace and name, for people.
     pub fn title(&self) -> String {
-        match self {
-            Self::Service(service) => format!("Service {}", service.key),
-            Self::EndpointSlice(slice) => format!("EndpointSlice {}", slice.key),
-            Self::Pod(pod) => format!("Pod {}", pod.key),
-            Self::Node(node) => format!("Node {}", node.name),
-        }
+        self.name().title()
     }
 }
 

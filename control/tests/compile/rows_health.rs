@@ -1,7 +1,6 @@
 //! Health, from manifests: which Services have a check, what it counts, when the node is eligible.
 
-use crate::rig::{Rig, state};
-use std::fmt::Write as _;
+use crate::rig::{self, Rig, state};
 use tidegate_control::health::view::{is_eligible, service_checks};
 
 /// A Service with a health check port, its type, policy and ports as given.
@@ -15,23 +14,10 @@ fn checked(spec: &str) -> String {
 
 const LOCAL: &str = "type: LoadBalancer, externalTrafficPolicy: Local";
 
-/// A slice of `web` with two ports; each endpoint is `address node conditions`.
+/// A slice of `web` with two ports.
 fn slice(endpoints: &[&str]) -> String {
-    let mut text = "---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: \
-                    web-1, labels: {kubernetes.io/service-name: web}}\naddressType: IPv4\nports: \
-                    [{name: a, port: 8080}, {name: b, port: 8081}]\nendpoints:\n"
-        .to_owned();
-    for endpoint in endpoints {
-        let [address, node, conditions] = endpoint.splitn(3, ' ').collect::<Vec<_>>()[..] else {
-            panic!("{endpoint}")
-        };
-        writeln!(
-            text,
-            "- {{addresses: [{address}], nodeName: {node}, conditions: {{{conditions}}}}}"
-        )
-        .unwrap();
-    }
-    text
+    let two = "[{name: a, port: 8080}, {name: b, port: 8081}]";
+    rig::slice("web-1", endpoints).replace("[{name: \"\", port: 8080}]", two)
 }
 
 /// The checks of a manifest as `port count`.
@@ -59,17 +45,13 @@ fn h1_only_load_balancers_with_policy_local_and_a_number_have_a_check() {
 #[test]
 fn h5_distinct_ready_local_addresses_over_all_ports_are_counted() {
     let manifest = checked(LOCAL)
-        + &slice(&[
-            "10.244.0.5 gw ready: true",
-            "10.244.0.6 gw ready: true",
-            "10.244.1.7 other ready: true",
-        ]);
+        + &slice(&["10.244.0.5 gw ready", "10.244.0.6 gw ready", "10.244.1.7 other ready"]);
     assert_eq!(checks(&manifest), ["32000 2"]);
 }
 
 #[test]
 fn h5_terminating_ones_do_not_count_although_they_may_carry_traffic() {
-    let terminating = "10.244.0.5 gw ready: false, serving: true, terminating: true";
+    let terminating = "10.244.0.5 gw draining";
     let manifest = checked(LOCAL) + &slice(&[terminating]);
     assert_eq!(checks(&manifest), ["32000 0"]);
 }

@@ -3,7 +3,9 @@
 use crate::admin::query::Query;
 use crate::admin::report::List;
 use crate::daemon::control::Control;
-use crate::daemon::report::{metrics, node, objects, packets, services, status::status};
+use crate::daemon::report::{
+    counters::ledger, metrics, node, objects, packets, services, status::status,
+};
 use crate::explain::{Explainer, Explanation, Question};
 use std::time::SystemTime;
 
@@ -14,7 +16,7 @@ pub(crate) fn answer(control: &mut Control, query: Query) {
         Query::Services(to) => to.send(list(services::services(control))).is_ok(),
         Query::Backends(to) => to.send(list(services::backends(control))).is_ok(),
         Query::Flows(limit, to) => to.send(list(services::flows(control, limit))).is_ok(),
-        Query::Interfaces(to) => to.send(list(node::interfaces(control))).is_ok(),
+        Query::Interfaces(to) => to.send(list(node::interfaces(control, &ledger(control)))).is_ok(),
         Query::Workers(to) => to.send(list(node::workers(control))).is_ok(),
         Query::Neighbors(to) => to.send(list(node::neighbors(control))).is_ok(),
         Query::ServiceObjects(to) => to.send(list(objects::services(control))).is_ok(),

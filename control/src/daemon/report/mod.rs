@@ -12,4 +12,4 @@ mod status;
 pub(crate) use answer::answer;
 pub(crate) use counters::{SERVICE_PARTS, series, service_series};
 pub(crate) use node::workers;
-pub(crate) use status::{status, tell_systemd};
+pub(crate) use status::{status, status_of, tell_systemd};

@@ -1,11 +1,10 @@
 //! Interfaces, workers and neighbours.
 
 use crate::admin::report::{InterfaceReport, NeighborReport, QueueReport, WorkerReport};
-use crate::daemon::accounting::InterfaceTotals;
+use crate::daemon::accounting::{InterfaceTotals, Ledger};
 use crate::daemon::attachments::{Live, Refused};
 use crate::daemon::control::Control;
 use crate::daemon::meter::Series;
-use crate::daemon::report::counters::ledger;
 use rustix::time::{ClockId, clock_gettime};
 use std::collections::BTreeMap;
 use tidegate_dataplane::engine::{QueueBinding, QueueStatistics, WorkerPlacement};
@@ -15,8 +14,7 @@ use tidegate_dataplane::stats::counters::FramePlace;
 use tidegate_dataplane::types::{IfIndex, MacAddress};
 
 /// The attached interfaces, and those that refused.
-pub(crate) fn interfaces(control: &Control) -> Vec<InterfaceReport> {
-    let ledger = ledger(control);
+pub(crate) fn interfaces(control: &Control, ledger: &Ledger) -> Vec<InterfaceReport> {
     let statistics = control.engine.queue_statistics();
     let live = control.attachments.live().values().map(|live| {
         let totals = ledger.interfaces.get(&live.request.slot).cloned().unwrap_or_default();

@@ -6,12 +6,12 @@ use crate::compile::{BackendState, SelectionKind};
 use crate::daemon::control::Control;
 use crate::daemon::meter::Series;
 use crate::daemon::tally::{Place, TrafficTotals, backend_totals, refused_packets};
-use std::net::SocketAddr;
+use crate::explain::end as endpoint;
 use std::sync::Arc;
 use std::time::Duration;
 use tidegate_dataplane::engine::FlowRecord;
-use tidegate_dataplane::snapshot::{Selection, Snapshot};
-use tidegate_dataplane::types::{BackendSlot, IpAddress, L4Port};
+use tidegate_dataplane::snapshot::Snapshot;
+use tidegate_dataplane::types::{BackendSlot, L4Port};
 
 /// How long the control thread waits for the workers' flows; well below a heartbeat's time.
 const FLOWS_PATIENCE: Duration = Duration::from_millis(500);
@@ -58,12 +58,7 @@ fn refusal(snapshot: &Snapshot, service: &compile::ServiceReport) -> Option<Stri
         return None;
     }
     let fronts = service.fronts.iter().filter_map(|key| snapshot.fronts.get(key));
-    fronts.map(|front| &front.outside).find_map(|selection| match selection {
-        Selection::Forward { .. } => None,
-        Selection::Reject(reason) => Some(format!("REJECT {}", reason.name())),
-        Selection::Drop(reason) => Some(format!("DROP {}", reason.name())),
-        Selection::Pass(reason) => Some(format!("PASS {}", reason.name())),
-    })
+    fronts.map(|front| &front.outside).find_map(compile::refusal)
 }
 
 fn problems(service: &compile::ServiceReport) -> Vec<String> {
@@ -147,15 +142,11 @@ fn flow(snapshot: &Arc<Snapshot>, record: &FlowRecord) -> FlowReport {
     }
 }
 
-/// `10.0.0.1:80`, `[2001:db8::1]:80`.
-fn endpoint((address, port): (IpAddress, L4Port)) -> String {
-    SocketAddr::new(address.into(), port.number()).to_string()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use core::net::Ipv6Addr;
+    use tidegate_dataplane::types::IpAddress;
 
     #[test]
     fn endpoints_are_written_as_people_type_them() {

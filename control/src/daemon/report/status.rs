@@ -1,6 +1,7 @@
 //! One screen, and one line for systemd.
 
 use crate::admin::report::{Check, InterfaceReport, SourceReport, StatusReport};
+use crate::daemon::accounting::Ledger;
 use crate::daemon::control::Control;
 use crate::daemon::host::kernel_release;
 use crate::daemon::report::counters::ledger;
@@ -9,9 +10,16 @@ use sd_notify::NotifyState;
 
 /// The whole.
 pub(crate) fn status(control: &Control) -> StatusReport {
-    let interfaces = interfaces(control);
+    status_of(control, &ledger(control))
+}
+
+/// The whole, with these counts: reading them is a call for each queue.
+pub(crate) fn status_of(control: &Control, ledger: &Ledger) -> StatusReport {
+    let interfaces = interfaces(control, ledger);
     let checks = checks(control, &interfaces);
     let workers = control.engine.counters();
+    let source = source(control);
+    let warnings = warnings(control, &interfaces, &source);
     let (started, wall) = control.started;
     StatusReport {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -21,14 +29,14 @@ pub(crate) fn status(control: &Control) -> StatusReport {
         uptime_seconds: started.elapsed().as_secs(),
         ready: checks.iter().all(|check| check.ok),
         checks,
-        source: source(control),
+        source,
         snapshot_version: control.engine.snapshot().version.0,
-        warnings: warnings(control, &interfaces),
+        warnings,
         notes: control.signals.notes().collect(),
         interfaces,
         workers: workers.len(),
         flows: workers.iter().map(|worker| worker.work.flows.get()).sum(),
-        packets: ledger(control).sum(),
+        packets: ledger.sum(),
     }
 }
 
@@ -93,13 +101,17 @@ fn check(name: &str, ok: bool, good: &str, error: Option<&String>) -> Check {
 }
 
 /// Everything that is less than it could be.
-fn warnings(control: &Control, interfaces: &[InterfaceReport]) -> Vec<String> {
+fn warnings(
+    control: &Control,
+    interfaces: &[InterfaceReport],
+    source: &SourceReport,
+) -> Vec<String> {
     let of_interfaces = interfaces.iter().flat_map(|interface| {
         let name = interface.name.clone();
         interface.remarks().into_iter().map(move |remark| format!("{name}: {remark}"))
     });
     let refused = control.source.error.iter().map(|words| format!("source refused: {words}"));
-    let kept = source(control).kept_age_seconds.map(|seconds| {
+    let kept = source.kept_age_seconds.map(|seconds| {
         format!("serving from the state kept on disk, {seconds} s old: the API server is away")
     });
     let source = refused.chain(kept).chain(control.source.notes.warnings.iter().cloned());

@@ -3,7 +3,7 @@
 use super::{host, interfaces, packets, services, sync, workers};
 use crate::daemon::control::Control;
 use crate::daemon::report::counters::ledger;
-use crate::daemon::report::status;
+use crate::daemon::report::status_of;
 use crate::metrics::family::Family;
 use std::time::SystemTime;
 
@@ -13,7 +13,7 @@ pub(crate) fn scrape(control: &mut Control) -> Vec<Family> {
     let control = &*control;
     let now = SystemTime::now();
     let ledger = ledger(control);
-    let status = status(control);
+    let status = status_of(control, &ledger);
     let engine = &control.engine;
     let mut families = host::families(&status, control.started.1);
     families.extend(interfaces::families(&status.interfaces, engine, &control.attachments));

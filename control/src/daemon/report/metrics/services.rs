@@ -2,10 +2,10 @@
 
 use crate::compile::{BackendState, ServiceReport};
 use crate::daemon::tally::{Tally, backend_totals};
+use crate::explain::end;
 use crate::metrics::family::{Family, Label};
-use std::net::SocketAddr;
 use std::sync::Arc;
-use tidegate_dataplane::stats::{BackendCounters, Counter, WorkerCounters};
+use tidegate_dataplane::stats::WorkerCounters;
 
 /// Where the counts are.
 pub(super) struct Counted<'a> {
@@ -14,15 +14,6 @@ pub(super) struct Counted<'a> {
 }
 
 impl Counted<'_> {
-    /// One counter of all backends of a service port, those that left included; all workers.
-    fn sum(&self, service: &ServiceReport, counter: fn(&BackendCounters) -> &Counter) -> u64 {
-        let slots = self.tally.backends(service.id).filter(|(slot, _)| slot.0 != 0);
-        let of_slot = |(slot, _)| -> u64 {
-            self.workers.iter().map(|worker| counter(worker.backend(slot)).get()).sum()
-        };
-        slots.map(of_slot).sum()
-    }
-
     fn refused(&self, service: &ServiceReport) -> [u64; 2] {
         let counters = self.workers.iter().map(|worker| worker.service(service.id));
         counters.fold([0, 0], |[dropped, rejected], counters| {
@@ -76,24 +67,17 @@ pub(super) fn of_ports<'a>(
         Family::gauge("tidegate_service_backends", "Endpoints of a service port by their state.");
     for service in reports {
         let own = labels(service);
+        let totals = counted.tally.service(service.id, counted.workers);
         let directions = [
-            (
-                "in",
-                counted.sum(service, |c| &c.forward_packets),
-                counted.sum(service, |c| &c.forward_bytes),
-            ),
-            (
-                "out",
-                counted.sum(service, |c| &c.reply_packets),
-                counted.sum(service, |c| &c.reply_bytes),
-            ),
+            ("in", totals.packets - totals.reply_packets, totals.bytes - totals.reply_bytes),
+            ("out", totals.reply_packets, totals.reply_bytes),
         ];
         for (direction, packet_count, byte_count) in directions {
             let labels = with(own.clone(), [("direction", direction.into())]);
             packets.push_labelled(labels.clone(), packet_count);
             bytes.push_labelled(labels, byte_count);
         }
-        flows.push(own.clone(), counted.sum(service, |c| &c.new_flows));
+        flows.push(own.clone(), totals.new_flows);
         let [dropped_count, rejected_count] = counted.refused(service);
         dropped.push(own.clone(), dropped_count);
         rejected.push(own.clone(), rejected_count);
@@ -124,8 +108,8 @@ pub(super) fn of_backends<'a>(
     for service in reports {
         let own = labels(service);
         for backend in &service.backends {
-            let address = SocketAddr::new(backend.address.into(), backend.port.number());
-            let labels = with(own.clone(), [("backend", address.to_string().into())]);
+            let address = end((backend.address, backend.port));
+            let labels = with(own.clone(), [("backend", address.into())]);
             let totals = backend_totals(backend.slot, counted.workers);
             packets.push_labelled(labels.clone(), totals.packets);
             flows.push_labelled(labels, totals.flows);
