@@ -1,7 +1,6 @@
 //! Reading the packet path.
 
 use crate::clock;
-use crate::engine::attach::AttachedInterface;
 use crate::engine::start::STALE_AFTER;
 use crate::engine::{Engine, FlowRecord, QueueStatistics, SteeringCounters};
 use crate::stats::{LatencySet, WorkerCounters};
@@ -63,15 +62,6 @@ impl Engine {
                 interface.program = self.steering.attach(request.index, request.attach_mode).ok();
             }
         }
-    }
-
-    /// The interfaces whose packets all go to the kernel since their worker hangs.
-    pub fn given_up(&self) -> Vec<InterfaceSlot> {
-        let is_given_up =
-            |(slot, i): (&InterfaceSlot, &AttachedInterface)| i.program.is_none().then_some(*slot);
-        let mut slots: Vec<_> = self.attached.iter().filter_map(is_given_up).collect();
-        slots.sort_unstable();
-        slots
     }
 
     /// The workers' counters, by worker.

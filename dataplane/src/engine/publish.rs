@@ -77,9 +77,24 @@ impl Engine {
     fn add_fronts(&mut self, new: &Snapshot, keys: &BTreeSet<FrontKey>) -> Result<(), EngineError> {
         for key in keys {
             let wanted = new.fronts.get(key).and_then(|front| steered(front));
-            if let Some(flags) = wanted.filter(|flags| self.steered.get(key) != Some(flags)) {
-                self.steering.fronts.insert(key, flags)?;
-                self.steered.insert(*key, flags);
+            if wanted.is_some() {
+                self.steer_front(*key, wanted)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the XDP map hold this of a front, or nothing.
+    fn steer_front(&mut self, key: FrontKey, wanted: Option<u32>) -> Result<(), EngineError> {
+        match wanted {
+            _ if self.steered.get(&key).copied() == wanted => {}
+            Some(flags) => {
+                self.steering.fronts.insert(&key, flags)?;
+                self.steered.insert(key, flags);
+            }
+            None => {
+                self.steering.fronts.remove(&key)?;
+                self.steered.remove(&key);
             }
         }
         Ok(())
@@ -99,7 +114,6 @@ impl Engine {
         }
         // One that sleeps reads it too: then every worker tells that it has it.
         self.workers.iter().for_each(|worker| worker.waker.poke());
-        self.unsettled.extend(keys);
         // A refusal here leaves a front too many in the map; the next tick tries again.
         self.retire_fronts().ok();
         version
@@ -111,17 +125,7 @@ impl Engine {
         let current = Arc::clone(self.publisher.current());
         while let Some(key) = self.unsettled.first().copied() {
             let wanted = current.front(&key).and_then(|front| steered(front));
-            match wanted {
-                _ if self.steered.get(&key).copied() == wanted => {}
-                Some(flags) => {
-                    self.steering.fronts.insert(&key, flags)?;
-                    self.steered.insert(key, flags);
-                }
-                None => {
-                    self.steering.fronts.remove(&key)?;
-                    self.steered.remove(&key);
-                }
-            }
+            self.steer_front(key, wanted)?;
             self.unsettled.remove(&key);
         }
         Ok(())
@@ -147,6 +151,7 @@ impl Engine {
         for key in &over {
             next.draining.remove(key);
         }
+        self.unsettled.extend(&over);
         self.store(next, &over);
     }
 

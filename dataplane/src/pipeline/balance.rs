@@ -26,7 +26,7 @@ pub(super) fn new_flow(
         return verdict;
     }
     let key = &packet.headers.key;
-    let front = FrontKey { address: key.dst, port: key.dst_port, protocol: key.protocol };
+    let front = FrontKey::dialled(key);
     let Some(front) = snapshot.front(&front) else {
         return Verdict::Pass(PassReason::FrontGone);
     };

@@ -48,7 +48,7 @@ pub(super) fn follow(
             let key = &mut packet.headers.key;
             (key.src_port, key.dst_port) = (source, destination);
             packet.hash = flows.hash(key);
-            let front = FrontKey { address: key.dst, port: key.dst_port, protocol: key.protocol };
+            let front = FrontKey::dialled(key);
             if snapshot.front(&front).is_some_and(|front| !snapshot.lets_in(front, packet.ingress))
             {
                 return Verdict::Pass(PassReason::Fragment);

@@ -5,6 +5,8 @@ mod errors;
 mod fragments;
 mod rows;
 
+use crate::affinity::AffinityTable;
+use crate::datagrams::DatagramTable;
 use crate::flow_table::{Direction, FlowState, OwnerDirectory};
 use crate::packet::headers::tcp_flags::{ACK, FIN, RST, SYN};
 use crate::pipeline::{Packet, Pipeline};
@@ -401,14 +403,23 @@ fn a_source_port_is_never_given_twice_towards_one_backend() {
     }
 }
 
+/// Two packet paths that share what workers share.
+fn two_workers(fixture: &Fixture) -> [Pipeline; 2] {
+    let directory = Arc::new(OwnerDirectory::with_capacity(1024));
+    let affinity = Arc::new(AffinityTable::with_capacity(8));
+    let datagrams = Arc::new(DatagramTable::with_capacity(64));
+    [0, 1].map(|worker| {
+        let memory = (Arc::clone(&affinity), Arc::clone(&datagrams));
+        fixture.pipeline_sharing(worker, Some(Arc::clone(&directory)), memory)
+    })
+}
+
 #[test]
 fn a_packet_on_the_wrong_worker_is_handed_to_the_owner_and_only_once() {
     for family in Family::ALL {
         let fixture = fixture(family);
-        let directory = Arc::new(OwnerDirectory::with_capacity(1024));
         let snapshot = fixture.snapshot();
-        let mut first = fixture.pipeline(0, Some(Arc::clone(&directory)));
-        let mut second = fixture.pipeline(1, Some(directory));
+        let [mut first, mut second] = two_workers(&fixture);
         let frame = udp_frame(&client(family), family.front(), b"");
         let (snat, backend) = to_backend(&mut first, &snapshot, &frame);
         let (verdict, out) = send(&mut second, &snapshot, &frame, NOW);

@@ -2,7 +2,7 @@
 
 use crate::snapshot::backend::BackendSet;
 use crate::snapshot::networks::Networks;
-use crate::types::{IpAddress, L4Port, Protocol, ServiceId};
+use crate::types::{FlowKey, IpAddress, L4Port, Protocol, ServiceId};
 use crate::verdict::{DropReason, PassReason, RejectReason};
 use core::time::Duration;
 use hashbrown::HashSet;
@@ -17,6 +17,14 @@ pub struct FrontKey {
     pub port: L4Port,
     /// TCP or UDP.
     pub protocol: Protocol,
+}
+
+impl FrontKey {
+    /// The front that a packet of this tuple dials.
+    #[inline]
+    pub const fn dialled(key: &FlowKey) -> Self {
+        Self { address: key.dst, port: key.dst_port, protocol: key.protocol }
+    }
 }
 
 /// Which field of the Service made the front.

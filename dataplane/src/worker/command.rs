@@ -233,11 +233,7 @@ impl Worker {
             worker: self.parts.config.id,
             protocol: entry.protocol,
             client: (forward.src, forward.src_port),
-            front: FrontKey {
-                address: forward.dst,
-                port: forward.dst_port,
-                protocol: entry.protocol,
-            },
+            front: FrontKey::dialled(&forward),
             backend: (reply.src, reply.src_port),
             snat: entry.is_masqueraded().then_some((reply.dst, reply.dst_port)),
             service: entry.service,

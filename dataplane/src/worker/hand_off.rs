@@ -218,9 +218,10 @@ impl Worker {
     /// reason why not.
     #[inline]
     pub(super) fn can_hand(&mut self, to: WorkerId) -> bool {
-        if !self.parts.hand_off.has_room(to) {
-            self.take_returned_by(to.0.into());
+        if self.parts.hand_off.has_room(to) {
+            return true;
         }
+        self.take_returned_by(to.0.into());
         self.parts.hand_off.has_room(to)
     }
 

@@ -5,9 +5,8 @@ use crate::engine::EngineError;
 use crate::snapshot::FrontKey;
 use crate::xdp::kernel_words::library_refused;
 use crate::xdp::layout::Front;
-use crate::xdp::maps::{set, unset};
+use crate::xdp::maps::{set, set_new, unset};
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
-use zerocopy::IntoBytes;
 
 /// The published fronts.
 #[derive(Debug)]
@@ -28,11 +27,11 @@ impl FrontMap {
     /// # Errors
     /// The map is full ([`crate::xdp::layout::FRONTS_MAX`]), or the kernel has no memory.
     pub fn insert(&self, front: &FrontKey, flags: u32) -> Result<(), EngineError> {
-        let is_new = !self.contains(front)?;
-        set(&self.fronts, &Front::from(front), &flags, || {
-            format!("add front {}", describe(front))
-        })?;
-        let counted = if is_new { self.count(front, 1) } else { Ok(()) };
+        let (key, what) = (Front::from(front), || format!("add front {}", describe(front)));
+        if !set_new(&self.fronts, &key, &flags, what)? {
+            return set(&self.fronts, &key, &flags, what);
+        }
+        let counted = self.count(front, 1);
         if counted.is_err() {
             // As if it had never been: the caller tries again.
             self.delete(front)?;
@@ -45,22 +44,13 @@ impl FrontMap {
     /// # Errors
     /// The kernel has no memory.
     pub fn remove(&self, front: &FrontKey) -> Result<(), EngineError> {
-        if !self.contains(front)? {
-            return Ok(());
-        }
-        self.delete(front)?;
-        // Where this fails, fragments come to the workers in vain, and go back.
-        self.count(front, -1)
+        // Where counting fails, fragments come to the workers in vain, and go back.
+        if self.delete(front)? { self.count(front, -1) } else { Ok(()) }
     }
 
-    fn delete(&self, front: &FrontKey) -> Result<(), EngineError> {
+    /// Whether it was there.
+    fn delete(&self, front: &FrontKey) -> Result<bool, EngineError> {
         unset(&self.fronts, &Front::from(front), || format!("remove front {}", describe(front)))
-    }
-
-    fn contains(&self, front: &FrontKey) -> Result<bool, EngineError> {
-        let value = self.fronts.lookup(Front::from(front).as_bytes(), MapFlags::ANY);
-        let what = || format!("look for front {}", describe(front));
-        Ok(value.map_err(|error| library_refused(what(), &error))?.is_some())
     }
 
     /// One front more or less of an address.
@@ -70,7 +60,7 @@ impl FrontMap {
         let value = value.map_err(|error| library_refused(what(), &error))?;
         let count = value.and_then(|bytes| bytes.first_chunk().map(|b| u32::from_ne_bytes(*b)));
         match count.unwrap_or(0).saturating_add_signed(change) {
-            0 => unset(&self.addresses, front.address.bytes(), what),
+            0 => unset(&self.addresses, front.address.bytes(), what).map(drop),
             count => set(&self.addresses, front.address.bytes(), &count, what),
         }
     }

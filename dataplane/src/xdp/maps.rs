@@ -96,6 +96,7 @@ impl Queues {
     pub fn remove(&self, interface: IfIndex, queue: u32) -> Result<(), EngineError> {
         let key = QueueKey { ifindex: interface.0, queue };
         unset(&self.0, &key, || format!("unsteer queue {queue} of interface {}", interface.0))
+            .map(drop)
     }
 }
 
@@ -117,7 +118,7 @@ impl Xsks {
     /// # Errors
     /// No such slot.
     pub fn clear(&self, index: u32) -> Result<(), EngineError> {
-        unset(&self.0, &index, || format!("clear AF_XDP slot {index}"))
+        unset(&self.0, &index, || format!("clear AF_XDP slot {index}")).map(drop)
     }
 }
 
@@ -148,7 +149,7 @@ impl Interfaces {
     /// # Errors
     /// The kernel's, should it ever refuse.
     pub fn remove(&self, interface: IfIndex) -> Result<(), EngineError> {
-        unset(&self.0, &interface.0, || format!("remove interface {}", interface.0))
+        unset(&self.0, &interface.0, || format!("remove interface {}", interface.0)).map(drop)
     }
 }
 
@@ -200,17 +201,37 @@ where
     result.map_err(|error| library_refused(what(), &error))
 }
 
+/// Adds what is not there yet. False if it is, and stays as it is.
+pub(super) fn set_new<K, V>(
+    map: &MapHandle,
+    key: &K,
+    value: &V,
+    what: impl Fn() -> String,
+) -> Result<bool, EngineError>
+where
+    K: IntoBytes + Immutable,
+    V: IntoBytes + Immutable,
+{
+    match map.update(key.as_bytes(), value.as_bytes(), MapFlags::NO_EXIST) {
+        Err(error) if errno_of(&error) == libc::EEXIST => Ok(false),
+        Err(error) => Err(library_refused(what(), &error)),
+        Ok(()) => Ok(true),
+    }
+}
+
+/// Removes what may be there. Whether it was.
 pub(super) fn unset<K>(
     map: &MapHandle,
     key: &K,
     what: impl Fn() -> String,
-) -> Result<(), EngineError>
+) -> Result<bool, EngineError>
 where
     K: IntoBytes + Immutable,
 {
     match map.delete(key.as_bytes()) {
-        Err(error) if errno_of(&error) != libc::ENOENT => Err(library_refused(what(), &error)),
-        _ => Ok(()),
+        Err(error) if errno_of(&error) == libc::ENOENT => Ok(false),
+        Err(error) => Err(library_refused(what(), &error)),
+        Ok(()) => Ok(true),
     }
 }
 

@@ -1,7 +1,7 @@
 //! ICMP errors of others about our flows (semantics G10).
 
-use super::{NOW, client, fixture, later, rig};
-use crate::flow_table::{Direction, OwnerDirectory};
+use super::{NOW, client, fixture, later, rig, two_workers};
+use crate::flow_table::Direction;
 use crate::packet::headers::tcp_flags::{ACK, SYN};
 use crate::pipeline::parse::parse;
 use crate::pipeline::{Packet, Pipeline};
@@ -13,7 +13,6 @@ use crate::testing::{
 use crate::types::WorkerId;
 use crate::verdict::{DropReason, PassReason, Verdict};
 use core::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 
 /// Every kind of flow: family, policy, protocol.
 fn flows() -> impl Iterator<Item = (Family, bool, bool)> {
@@ -210,10 +209,8 @@ fn g10_an_error_changes_nothing_of_its_flow() {
 fn g10_an_error_is_handed_to_the_flows_owner_and_only_once() {
     for family in Family::ALL {
         let fixture = fixture(family);
-        let directory = Arc::new(OwnerDirectory::with_capacity(1024));
         let snapshot = fixture.snapshot();
-        let mut first = fixture.pipeline(0, Some(Arc::clone(&directory)));
-        let mut second = fixture.pipeline(1, Some(directory));
+        let [mut first, mut second] = two_workers(&fixture);
         let sent = udp_frame(&client(family), family.front(), b"");
         let (_, got) = send(&mut first, &snapshot, &sent, NOW);
         let error = icmp_error(family.router(), (kinds(family)[0], 0), &got);

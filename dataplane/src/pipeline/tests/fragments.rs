@@ -1,9 +1,6 @@
 //! Datagrams in fragments (semantics G10).
 
-use super::{NOW, client, fixture, rig};
-use crate::affinity::AffinityTable;
-use crate::datagrams::DatagramTable;
-use crate::flow_table::OwnerDirectory;
+use super::{NOW, client, fixture, rig, two_workers};
 use crate::packet::headers::tcp_flags::SYN;
 use crate::pipeline::{Packet, Pipeline};
 use crate::snapshot::{NextHop, Selection, Snapshot};
@@ -13,7 +10,6 @@ use crate::testing::{
 };
 use crate::types::{Time, WorkerId};
 use crate::verdict::{DropReason, PassReason, RejectReason, Verdict};
-use std::sync::Arc;
 
 /// What an MTU of 1500 leaves.
 const PIECE: usize = 1440;
@@ -113,17 +109,6 @@ fn g10_a_burst_that_holds_first_and_later_ones_needs_no_waiting() {
         let out: Vec<_> = packets.iter().map(|packet| packet.bytes().to_vec()).collect();
         assert!(checksums_are_right(&reassembled(&out).unwrap()));
     }
-}
-
-/// Two packet paths that share what workers share.
-fn two_workers(fixture: &Fixture) -> [Pipeline; 2] {
-    let directory = Arc::new(OwnerDirectory::with_capacity(1024));
-    let affinity = Arc::new(AffinityTable::with_capacity(8));
-    let datagrams = Arc::new(DatagramTable::with_capacity(64));
-    [0, 1].map(|worker| {
-        let memory = (Arc::clone(&affinity), Arc::clone(&datagrams));
-        fixture.pipeline_sharing(worker, Some(Arc::clone(&directory)), memory)
-    })
 }
 
 fn handed(pipeline: &mut Pipeline, snapshot: &Snapshot, frame: &[u8]) -> (Verdict, Vec<u8>) {
