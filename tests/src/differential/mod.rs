@@ -2,8 +2,8 @@
 //!
 //! Two rigs stand side by side. In one the gateway runs tidegate, in the other nothing but the
 //! rules that kube-proxy would write. Packets go into both, and what comes out at clients and at
-//! backends must be equal, up to what each world may choose freely: [`normal`] takes that away,
-//! and [`exceptions`] lists, with reasons, what else may differ.
+//! backends must be equal, up to what each world may choose freely: `normal` takes that away,
+//! and `exceptions` lists, with reasons, what else may differ.
 //!
 //! The order of work is in [`run`].
 
