@@ -85,8 +85,7 @@ impl Engine {
 
     /// Whether a worker hangs, so that to wait for it would hold up the healthy ones' work.
     pub(super) fn is_stale(&self, worker: WorkerId) -> bool {
-        let last = self.steering.heartbeats.last(worker);
-        Duration::from_nanos(clock::now().0.saturating_sub(last.0)) > STALE_AFTER
+        self.steering.heartbeats.age(worker, clock::now()) > STALE_AFTER
     }
 
     /// The pair, the zero-copy pool if it is the worker's first, and why zero-copy was refused.

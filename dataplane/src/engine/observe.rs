@@ -2,6 +2,7 @@
 
 use crate::clock;
 use crate::engine::start::STALE_AFTER;
+use crate::engine::worker_handle::WorkerHandle;
 use crate::engine::{Engine, FlowRecord, QueueStatistics, SteeringCounters};
 use crate::stats::{LatencySet, WorkerCounters};
 use crate::types::{InterfaceSlot, WorkerId};
@@ -27,38 +28,25 @@ impl Engine {
         self.end_drained();
         // A refusal leaves a front too many in the map; the next tick tries again.
         self.retire_fronts().ok();
-        let age = |worker: WorkerId| {
-            let last = self.steering.heartbeats.last(worker);
-            Duration::from_nanos(clock::now().0.saturating_sub(last.0))
-        };
-        let ages: Vec<_> = self.workers.iter().map(|w| (w.id(), age(w.id()))).collect();
-        for (worker, age) in &ages {
-            if *age > GIVEN_UP_AFTER {
-                self.give_up(*worker);
-            } else if *age <= STALE_AFTER {
-                self.take_up_again(*worker);
-            }
-        }
-        ages.into_iter().filter(|(_, age)| *age > STALE_AFTER).map(|(worker, _)| worker).collect()
+        self.look_after_programs();
+        self.workers.iter().map(WorkerHandle::id).filter(|id| self.is_stale(*id)).collect()
     }
 
-    /// Detaches the program from the interfaces of a worker that hangs; its sockets cannot be had
-    /// back while it does.
-    fn give_up(&mut self, worker: WorkerId) {
+    /// Detaches the program from the interfaces of a worker that hangs, and attaches it again once
+    /// all workers of the interface beat: it hung only for a while, as a process that was stopped or
+    /// starved. Its sockets cannot be had back meanwhile.
+    fn look_after_programs(&mut self) {
+        let now = clock::now();
         for interface in self.attached.values_mut() {
-            if interface.queues.iter().any(|q| q.binding.worker == worker) {
+            let beats = &self.steering.heartbeats;
+            let ages = interface.queues.iter().map(|q| beats.age(q.binding.worker, now));
+            // The oldest decides: queues of one interface may belong to several workers.
+            let age = ages.max().unwrap_or_default();
+            if age > GIVEN_UP_AFTER {
                 interface.program = None;
-            }
-        }
-    }
-
-    /// Attaches again what was given up for a worker that beats again: it hung only for a while, as
-    /// a process that was stopped or starved. A refusal is tried again at the next tick.
-    fn take_up_again(&mut self, worker: WorkerId) {
-        for interface in self.attached.values_mut() {
-            let is_its = interface.queues.iter().any(|q| q.binding.worker == worker);
-            if interface.program.is_none() && is_its {
+            } else if age <= STALE_AFTER && interface.program.is_none() {
                 let request = &interface.request;
+                // A refusal is tried again at the next tick.
                 interface.program = self.steering.attach(request.index, request.attach_mode).ok();
             }
         }
@@ -105,7 +93,7 @@ impl Engine {
             worker.waker.poke();
         }
         let deadline = Instant::now() + LATENCY_PATIENCE;
-        let await_answer = |worker: &super::worker_handle::WorkerHandle| loop {
+        let await_answer = |worker: &WorkerHandle| loop {
             match worker.latency.answer() {
                 Some(set) => return Some((worker.id(), set)),
                 None if Instant::now() > deadline => return None,
@@ -118,7 +106,7 @@ impl Engine {
     /// Up to `limit` live flows over all workers. Waits for the workers, at most `patience`.
     pub fn flows(&self, limit: usize, patience: Duration) -> Vec<FlowRecord> {
         let deadline = Instant::now() + patience;
-        let ask = |worker: &super::worker_handle::WorkerHandle| {
+        let ask = |worker: &WorkerHandle| {
             let (reply, answer) = bounded(1);
             let dump = FlowDump { records: Vec::with_capacity(limit), next: 0, reply };
             worker.tell(Command::Flows(dump)).ok().map(|()| answer)

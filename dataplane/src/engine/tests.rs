@@ -3,11 +3,12 @@
 
 mod fragments;
 
+use crate::clock;
 use crate::engine::worker_handle::PATIENCE;
 use crate::engine::{AttachMode, AttachRequest, CopyMode, Engine, EngineConfig, KernelRoad};
 use crate::snapshot::Side;
 use crate::stats::{Counter, FramePlace};
-use crate::types::{IfIndex, InterfaceSlot, MacAddress, WorkerId};
+use crate::types::{IfIndex, InterfaceSlot, MacAddress, Time, WorkerId};
 use crate::worker::Command;
 use crate::xdp::layout::QUEUES_MAX;
 use crate::xdp::socket::{BindRequest, BoundPair};
@@ -31,10 +32,17 @@ fn index(name: &str) -> IfIndex {
 
 /// Runs a test with an engine of one worker, in a network namespace that ends with its thread.
 fn with_engine(test: impl FnOnce(&mut Engine) + Send) {
+    with_workers(1, test);
+}
+
+/// The same with this many workers, and as many queues.
+fn with_workers(count: usize, test: impl FnOnce(&mut Engine) + Send) {
     let body = || {
         enter_empty_namespace();
-        ip("link add tidegate0 type veth peer name tidegate1");
-        ip("link add outer type veth peer name client");
+        let queues = format!("numrxqueues {count} numtxqueues {count}");
+        for (name, peer) in [("tidegate0", "tidegate1"), ("outer", "client")] {
+            ip(&format!("link add {name} {queues} type veth peer name {peer} {queues}"));
+        }
         for name in ["tidegate0", "tidegate1", "outer", "client"] {
             ip(&format!("link set {name} up"));
         }
@@ -43,7 +51,9 @@ fn with_engine(test: impl FnOnce(&mut Engine) + Send) {
             device_index: index("tidegate0"),
             peer_index: index("tidegate1"),
         };
-        test(&mut Engine::start(EngineConfig::small(road)).unwrap());
+        let worker_cpus = vec![None; count];
+        let config = EngineConfig { worker_cpus, ..EngineConfig::small(road) };
+        test(&mut Engine::start(config).unwrap());
     };
     std::thread::scope(|scope| scope.spawn(body).join().unwrap());
 }
@@ -139,5 +149,27 @@ fn a_worker_that_hangs_is_not_waited_for_and_finds_what_to_do_when_it_goes_on() 
         assert_eq!(pair, frames);
         assert!(reply.try_send(None).is_err(), "nobody waits");
         assert_eq!(engine.workers[0].pair_count, 0);
+    });
+}
+
+#[test]
+fn an_interface_of_two_workers_is_given_up_while_either_hangs() {
+    with_workers(2, |engine| {
+        engine.attach(&AttachRequest { queues: vec![0, 1], ..request() }).unwrap();
+        engine.workers[0].tell(Command::Stop).unwrap();
+        wait_until("the worker is stale", || engine.is_stale(WorkerId(0)));
+        let mut has_program_after = |age: Duration| {
+            let now = clock::now().0;
+            let beat = now.saturating_sub(u64::try_from(age.as_nanos()).unwrap());
+            engine.steering.heartbeats.beat(WorkerId(0), Time(beat));
+            engine.tick();
+            engine.attached[&SLOT].program.is_some()
+        };
+        assert!(has_program_after(Duration::from_secs(5)), "for a while it is waited for");
+        for _ in 0..3 {
+            assert!(!has_program_after(Duration::from_secs(11)), "the other one beats");
+        }
+        assert!(!has_program_after(Duration::from_secs(5)));
+        assert!(has_program_after(Duration::ZERO));
     });
 }

@@ -5,6 +5,7 @@ use crate::engine::EngineError;
 use crate::types::{Time, WORKERS_MAX, WorkerId};
 use crate::xdp::kernel_words::last_refused;
 use core::sync::atomic::{AtomicU64, Ordering};
+use core::time::Duration;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
@@ -53,6 +54,11 @@ impl Heartbeats {
     pub fn last(&self, worker: WorkerId) -> Time {
         let beat = self.beats().get(usize::from(worker.0));
         Time(beat.map_or(0, |beat| beat.load(Ordering::Relaxed)))
+    }
+
+    /// How long ago `worker` has beaten, as of `now`.
+    pub fn age(&self, worker: WorkerId, now: Time) -> Duration {
+        Duration::from_nanos(now.0.saturating_sub(self.last(worker).0))
     }
 
     fn beats(&self) -> &[AtomicU64; WORKERS_MAX] {
