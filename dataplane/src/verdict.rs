@@ -97,8 +97,10 @@ reasons! {
             "capture it: a sender or driver cuts frames"),
         /// The IP total length says more than the frame holds, or the L4 header is cut.
         HdrTrunc = ("HDR_TRUNC", "parse", Traffic, "capture it: a sender or driver cuts frames"),
-        /// Bad IP version, header length or total length.
-        IpInhdr = ("IP_INHDR", "parse", Traffic, "capture it: the sender writes bad IP headers"),
+        /// Bad IP version, header length, total length or options; or a source route, which the
+        /// kernel drops too unless `accept_source_route` is set.
+        IpInhdr = ("IP_INHDR", "parse", Traffic,
+            "capture it: the sender writes bad IP headers, or asks for a route of its own"),
         /// IPv6 extension headers out of order, more than the limit, or a stop of a routing header.
         Ipv6BadExthdr = ("IPV6_BAD_EXTHDR", "parse", Traffic,
             "capture it: the sender writes unusual IPv6 extension headers"),

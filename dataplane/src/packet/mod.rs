@@ -4,3 +4,4 @@ pub mod checksum;
 pub mod extension;
 pub mod headers;
 pub mod icmp;
+pub mod options;

@@ -8,6 +8,7 @@ use crate::packet::headers::{
     ETHERNET_BYTES, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet, IPV4_BYTES_MIN, Ipv4, TCP_BYTES_MIN,
     Tcp, UDP_BYTES, Udp, protocol,
 };
+use crate::packet::options;
 use crate::pipeline::packet::Headers;
 use crate::types::{FlowKey, IpAddress, L4Port, Protocol};
 use crate::verdict::{DropReason, PassReason, Verdict};
@@ -44,6 +45,10 @@ fn parse_ipv4(headers: &mut Headers, packet: &[u8]) -> Result<(), Verdict> {
     let l4 = whole.get(header_bytes..).unwrap_or_default();
     if !is_host_address(ip.source) {
         return Err(Verdict::Drop(DropReason::InvalidSourceIp));
+    }
+    let options = whole.get(IPV4_BYTES_MIN..header_bytes).unwrap_or_default();
+    if !options.is_empty() && !options::are_acceptable(options) {
+        return Err(Verdict::Drop(DropReason::IpInhdr));
     }
     if ip.is_fragment() || ip.protocol == protocol::ICMP {
         return parse_unusual_v4(headers, (ip, header_bytes), l4);
@@ -205,6 +210,21 @@ mod tests {
             let frame = udp_frame(source, "[2001:db8:1::fe]:30053", b"");
             assert_eq!(parse(&frame).unwrap_err(), martian, "{source}");
         }
+    }
+
+    #[test]
+    fn a_source_route_is_refused_and_other_options_are_stepped_over() {
+        let with_options = |options: [u8; 8]| {
+            let mut frame = udp_frame(ENDS[0].0, ENDS[0].1, b"x");
+            frame.splice(34..34, options);
+            (frame[14], frame[17]) = (0x47, 20 + 8 + 9);
+            parse(&frame).map(|headers| (headers.l4_offset, headers.l4_bytes))
+        };
+        let refused = Err(Verdict::Drop(DropReason::IpInhdr));
+        assert_eq!(with_options([131, 7, 4, 192, 0, 2, 1, 0]), refused, "loose");
+        assert_eq!(with_options([1, 137, 7, 4, 192, 0, 2, 1]), refused, "strict");
+        assert_eq!(with_options([7, 40, 4, 0, 0, 0, 0, 0]), refused, "longer than the header");
+        assert_eq!(with_options([7, 7, 4, 0, 0, 0, 0, 0]), Ok((42, 9)), "record route");
     }
 
     #[test]

@@ -58,14 +58,6 @@ pub(super) const EXCEPTIONS: &[Exception] = &[
             shot.kind == Kind::Unsummed && is_one_inside(kernel) && tidegate.is_empty()
         },
     },
-    Exception {
-        name: "source route",
-        reason: "the kernel drops them unless accept_source_route is set; tidegate forwards by \
-                 its own table and leaves the option alone",
-        applies: |shot, kernel, tidegate| {
-            shot.kind == Kind::SourceRoute && kernel.is_empty() && is_one_inside(tidegate)
-        },
-    },
 ];
 
 fn is_one_inside(outputs: &[Output]) -> bool {
