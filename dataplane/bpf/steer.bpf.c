@@ -33,16 +33,6 @@ struct {
 	__type(value, __u32); /* flags */
 } fronts SEC(".maps");
 
-/* The fronts' addresses, each with how many fronts it has: a later fragment to one of them may be
- * ours. */
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, FRONTS_MAX);
-	__type(key, __u8[16]);
-	__type(value, __u32);
-} addresses SEC(".maps");
-
 /* Five-tuples of replies. Filled by the workers, each before it sends the flow's first packet. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -53,7 +43,7 @@ struct {
 } flows SEC(".maps");
 
 /* Datagrams in fragments, known by their first. At the limit the one that was used least recently
- * is forgotten: a reply's rest passes then, and what is for a front's address goes to a worker. */
+ * is forgotten: its rest goes to a worker then, as if it had come before its first. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, DATAGRAMS_MAX);
@@ -200,11 +190,6 @@ static __always_inline struct datagram_key datagram_of(const struct packet *pack
 	return key;
 }
 
-static __always_inline bool has_fronts(const __u8 *address)
-{
-	return bpf_map_lookup_elem(&addresses, address);
-}
-
 /* The first fragment has ports, so it is known whose it is, and with it the datagram. */
 static __always_inline int classify_first(struct xdp_md *ctx, const struct interface *interface,
 					  struct counters *count, const struct packet *packet)
@@ -216,27 +201,24 @@ static __always_inline int classify_first(struct xdp_md *ctx, const struct inter
 	datagram.owner = owner			     ? *owner :
 			 find_front(interface, packet) ? OWNER_NONE :
 							 OWNER_KERNEL;
-	if (datagram.owner == OWNER_KERNEL && !has_fronts(packet->key.dst))
-		return pass(count, PASS_FRAGMENT);
 	bpf_map_update_elem(&datagrams, &key, &datagram, BPF_ANY);
 	if (datagram.owner == OWNER_KERNEL)
 		return pass(count, PASS_FRAGMENT);
 	return send_up(ctx, count, datagram.owner, false);
 }
 
-/* A later one is whose the first was. One that overtook it waits at a worker, if it may be for a
- * front; the worker gives back what turns out not to be. */
+/* A later one is whose the first was. One that overtook it may be anybody's: a front's, a reply's,
+ * the host's. It waits at a worker, which gives back what turns out not to be ours. */
 static __always_inline int classify_later(struct xdp_md *ctx, struct counters *count,
 					  const struct packet *packet)
 {
 	struct datagram_key key = datagram_of(packet);
 	struct datagram *datagram = bpf_map_lookup_elem(&datagrams, &key);
 
-	if (datagram && bpf_ktime_get_coarse_ns() - datagram->seen_ns < DATAGRAM_LIFETIME_NS)
-		return datagram->owner == OWNER_KERNEL ? pass(count, PASS_FRAGMENT) :
-							 send_up(ctx, count, OWNER_NONE, false);
-	return has_fronts(packet->key.dst) ? send_up(ctx, count, OWNER_NONE, true) :
-					     pass(count, PASS_FRAGMENT);
+	if (!datagram || bpf_ktime_get_coarse_ns() - datagram->seen_ns >= DATAGRAM_LIFETIME_NS)
+		return send_up(ctx, count, OWNER_NONE, true);
+	return datagram->owner == OWNER_KERNEL ? pass(count, PASS_FRAGMENT) :
+						 send_up(ctx, count, OWNER_NONE, false);
 }
 
 SEC("xdp")

@@ -201,24 +201,6 @@ where
     result.map_err(|error| library_refused(what(), &error))
 }
 
-/// Adds what is not there yet. False if it is, and stays as it is.
-pub(super) fn set_new<K, V>(
-    map: &MapHandle,
-    key: &K,
-    value: &V,
-    what: impl Fn() -> String,
-) -> Result<bool, EngineError>
-where
-    K: IntoBytes + Immutable,
-    V: IntoBytes + Immutable,
-{
-    match map.update(key.as_bytes(), value.as_bytes(), MapFlags::NO_EXIST) {
-        Err(error) if errno_of(&error) == libc::EEXIST => Ok(false),
-        Err(error) => Err(library_refused(what(), &error)),
-        Ok(()) => Ok(true),
-    }
-}
-
 /// Removes what may be there. Whether it was.
 pub(super) fn unset<K>(
     map: &MapHandle,

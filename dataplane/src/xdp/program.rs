@@ -65,10 +65,7 @@ impl Steering {
         }
         let object = object::load(open)?;
         Ok(Self {
-            fronts: FrontMap::new(
-                object::map(&object, "fronts")?,
-                object::map(&object, "addresses")?,
-            ),
+            fronts: FrontMap(object::map(&object, "fronts")?),
             flows: FlowMap(share(&object::map(&object, "flows")?)?),
             queues: Queues(object::map(&object, "queues")?),
             xsks: Xsks(object::map(&object, "xsks")?),

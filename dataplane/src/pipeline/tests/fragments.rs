@@ -1,6 +1,6 @@
 //! Datagrams in fragments (semantics G10).
 
-use super::{NOW, client, fixture, rig, two_workers};
+use super::{NOW, client, fixture, rig, to_backend, two_workers};
 use crate::packet::headers::tcp_flags::SYN;
 use crate::pipeline::{Packet, Pipeline};
 use crate::snapshot::{NextHop, Selection, Snapshot};
@@ -90,6 +90,25 @@ fn g10_fragments_wait_for_their_first() {
         assert_ne!(pipeline.datagrams().version(), version);
         let rest = through(&mut pipeline, &snapshot, &pieces[1..], INNER);
         assert!(checksums_are_right(&reassembled(&[first, rest].concat()).unwrap()));
+    }
+}
+
+/// A backend's answer, its last fragments first.
+#[test]
+fn g10_a_replys_fragments_wait_for_their_first_too() {
+    for family in Family::ALL {
+        for masquerade in [true, false] {
+            let (mut pipeline, snapshot) = rig(&Fixture { masquerade, ..fixture(family) });
+            let question = udp_frame(&client(family), family.front(), b"how much");
+            let (source, backend) = to_backend(&mut pipeline, &snapshot, &question);
+            let pieces = fragments(&udp_frame(&backend, &source, &payload(8192)), PIECE);
+            for piece in pieces[1..].iter().rev() {
+                assert_eq!(send(&mut pipeline, &snapshot, piece, NOW).0, Verdict::Wait);
+            }
+            let whole = reassembled(&through(&mut pipeline, &snapshot, &pieces, OUTER)).unwrap();
+            assert!(checksums_are_right(&whole));
+            assert_eq!(ends(&whole), (family.front().into(), client(family)));
+        }
     }
 }
 
