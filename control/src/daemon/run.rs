@@ -4,7 +4,7 @@ use crate::admin::query::mailbox;
 use crate::admin::server::Listening;
 use crate::config::{Config, CpuList, HostFacts, interface_config, node_name};
 use crate::daemon::control::{Control, Inputs};
-use crate::daemon::reserved_ports::{KERNEL_LIST, ReservedPorts};
+use crate::daemon::reserved_ports::{KERNEL_LIST, NOTE, ReservedPorts};
 use crate::daemon::signals;
 use crate::daemon::{banner, host, report};
 use crate::fault::{Exit, Fault};
@@ -55,7 +55,9 @@ pub async fn run(options: Options) -> Result<(), Fault> {
         }
     };
     let range = options.config.load_balancer.source_port_range.0;
-    let reserved = ReservedPorts::add(Path::new(KERNEL_LIST), range);
+    // Beside the socket: gone with the next boot, as the kernel's list is.
+    let note = options.config.admin_socket.with_file_name(NOTE);
+    let reserved = ReservedPorts::add(Path::new(KERNEL_LIST), &note, range);
     let node = node_name(&options.config.hostname_override);
     let mut control = Control::new(options.config.clone(), node, engine, mirror);
     control.warnings = start_warnings(&control.engine.placements(), &reserved).await;
