@@ -193,7 +193,7 @@ impl Fixture {
             flows_max: self.flows_max,
             hash_key: HashKey::new(HASH_WORDS),
             timeouts: FlowTimeouts::default(),
-            source_ports: PortRange::new_checked(15_000, 29_999).unwrap(),
+            source_ports: PortRange::new_checked(15_000, 29_999).unwrap().into(),
             seed: 42,
         };
         let counters = Arc::new(WorkerCounters::default());

@@ -142,9 +142,9 @@ reasons! {
         /// The backend is not of the packet's family: never compiled so.
         FamilyMismatch = ("FAMILY_MISMATCH", "flow", Bug,
             "please report it, with the Service and its EndpointSlices"),
-        /// No free source port to this backend in the worker's slice.
+        /// No free source port to this backend: neither in the worker's slice nor in another's.
         SnatPortsExhausted = ("SNAT_PORTS_EXHAUSTED", "rewrite", Capacity,
-            "widen loadBalancer.sourcePortRange or add snatAddresses"),
+            "more addresses: loadBalancer.snatAddresses; or a larger loadBalancer.sourcePortRange"),
         /// The node has no address of the family on the egress side to masquerade with.
         NoSnatAddress = ("NO_SNAT_ADDRESS", "rewrite", Config,
             "give the egress interface an address of the backend's family"),

@@ -10,6 +10,7 @@ use super::interfaces::{self, Slots};
 use super::next_hops::{NextHops, World};
 use super::port::PortPlan;
 use super::share::{self, Retired};
+use super::snat_pool;
 use super::tables::Tables;
 use crate::config::{ClusterIp, Config};
 use crate::model::{Endpoint, Family, ObjectKey, Service, ServicePortSpec, Store};
@@ -140,6 +141,8 @@ impl Compiler {
         self.basis.addresses = addresses;
         let table = interfaces::table(&world.attached, &world.network, &config.interfaces);
         self.snapshot.interfaces = share::value(&self.snapshot.interfaces, table);
+        let pool = snat_pool::pool(&world.network, &config.load_balancer);
+        self.snapshot.snat_pool = share::value(&self.snapshot.snat_pool, pool);
         let networks = own.map(|node| node.pod_networks.as_slice()).unwrap_or_default();
         self.snapshot.pod_networks =
             share::value(&self.snapshot.pod_networks, fronts::networks(networks));
@@ -280,6 +283,7 @@ impl Compiler {
         let in_use = (&egress, &world.attached);
         let (slots, warnings) = (&mut self.slots, &mut self.warnings);
         self.wanted = interfaces::wanted(slots, &world.network, config, in_use, warnings).into();
+        self.warnings.extend(snat_pool::warnings(&world.network, &config.load_balancer));
         if addresses.is_empty() {
             self.warnings.push("no node address is allowed by nodePortAddresses".to_owned());
         }

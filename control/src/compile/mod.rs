@@ -15,6 +15,7 @@ mod port;
 mod report;
 mod reports;
 mod share;
+mod snat_pool;
 mod tables;
 
 pub use compiled::{

@@ -5,6 +5,7 @@ use super::file::{ClusterIp, Config};
 use super::interfaces::{InterfaceConfig, Role};
 use super::scalars::TableSize;
 use super::{NodePortAddress, Problem, source};
+use std::net::IpAddr;
 use std::time::Duration;
 use tidegate_dataplane::engine::CopyMode;
 use tidegate_dataplane::snapshot::maglev::{MaglevError, MaglevTable};
@@ -15,6 +16,9 @@ const NODE_PORTS: (u16, u16) = (30_000, 32_767);
 
 /// Fewest SNAT ports: below, a worker's slice would not carry the flows to one backend.
 const SOURCE_PORTS_MIN: u32 = 1_024;
+
+/// Most SNAT addresses: a million ports to each backend are more than a gateway has flows.
+const SNAT_ADDRESSES_MAX: usize = 64;
 
 /// Most flows: 16 million, some 4 GiB of tables and XDP map.
 const FLOWS_MAX: u32 = 1 << 24;
@@ -146,6 +150,7 @@ fn load_balancer(config: &Config, found: &mut Found) {
         let field = "loadBalancer.maglev.hashSeed";
         found.add(field, format!("{seed} is not up to 16 hexadecimal digits"));
     }
+    snat_addresses(&config.load_balancer.snat_addresses, found);
     let range = config.load_balancer.source_port_range.0;
     let (first, last, field) = (range.first(), range.last(), "loadBalancer.sourcePortRange");
     if first <= NODE_PORTS.1 && last >= NODE_PORTS.0 {
@@ -158,6 +163,31 @@ fn load_balancer(config: &Config, found: &mut Found) {
     if first < 1_024 {
         found.add(field, format!("{first}-{last} reaches into the well-known ports below 1024"));
     }
+}
+
+fn snat_addresses(addresses: &[IpAddr], found: &mut Found) {
+    if addresses.len() > SNAT_ADDRESSES_MAX {
+        let count = addresses.len();
+        let reason = format!("has {count} addresses, at most {SNAT_ADDRESSES_MAX}");
+        found.add("loadBalancer.snatAddresses", reason);
+    }
+    for (i, address) in addresses.iter().enumerate() {
+        let field = format!("loadBalancer.snatAddresses[{i}]");
+        if !is_source(address) {
+            found.add(&field, format!("{address} is not an address that other hosts can answer"));
+        }
+        if addresses.iter().take(i).any(|earlier| earlier == address) {
+            found.add(&field, format!("{address} stands twice"));
+        }
+    }
+}
+
+fn is_source(address: &IpAddr) -> bool {
+    let is_link_local = match address {
+        IpAddr::V4(v4) => v4.is_link_local() || v4.is_broadcast(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local() || v6.to_ipv4_mapped().is_some(),
+    };
+    !address.is_loopback() && !address.is_unspecified() && !address.is_multicast() && !is_link_local
 }
 
 fn table_size(entries: u32, found: &mut Found) {
@@ -272,6 +302,12 @@ mod tests {
             ("memory: {frameSize: 1500}", "memory.frameSize"),
             ("loadBalancer: {maglev: {hashSeed: xyz}}", "loadBalancer.maglev.hashSeed"),
             ("loadBalancer: {maglev: {tableSize: 1048583}}", "loadBalancer.maglev.tableSize"),
+            ("loadBalancer: {snatAddresses: [127.0.0.1]}", "loadBalancer.snatAddresses[0]"),
+            ("loadBalancer: {snatAddresses: ['fe80::1']}", "loadBalancer.snatAddresses[0]"),
+            (
+                "loadBalancer: {snatAddresses: [10.0.0.1, 10.0.0.1]}",
+                "loadBalancer.snatAddresses[1]",
+            ),
             ("loadBalancer: {sourcePortRange: 15000-15001}", "loadBalancer.sourcePortRange"),
             ("loadBalancer: {sourcePortRange: 1000-29999}", "loadBalancer.sourcePortRange"),
             ("conntrack: {maxFlows: 3}", "conntrack.maxFlows"),

@@ -13,6 +13,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_saphyr::UserMessageFormatter;
 use std::fs;
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -209,6 +210,9 @@ pub struct LoadBalancer {
     pub algorithm: Algorithm,
     /// Maglev's table.
     pub maglev: Maglev,
+    /// Addresses of this node to masquerade with; a family without one uses the address of each
+    /// outgoing interface. Each has all source ports to every backend.
+    pub snat_addresses: Vec<IpAddr>,
     /// Source ports for SNAT; away from node ports and the host's own.
     pub source_port_range: SourcePorts,
 }
@@ -224,6 +228,7 @@ impl Default for LoadBalancer {
         Self {
             algorithm: Algorithm::Maglev,
             maglev: Maglev::default(),
+            snat_addresses: Vec::new(),
             source_port_range: SourcePorts(range),
         }
     }

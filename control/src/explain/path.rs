@@ -175,7 +175,7 @@ fn way(explainer: &Explainer<'_>, flow: &FlowEntry) -> Vec<Step> {
     let destination = end((reply.src, reply.src_port));
     let rewrite = if flow.is_masqueraded() {
         let (first, last) = (explainer.source_ports.first(), explainer.source_ports.last());
-        let source = source(explainer, reply.dst);
+        let source = sources(explainer, flow, reply.dst);
         let ports = format!("a free port of {first}-{last}");
         Step::new("rewrite", "snat", format!("src {source}, {ports}; dst {destination}"))
     } else {
@@ -184,6 +184,16 @@ fn way(explainer: &Explainer<'_>, flow: &FlowEntry) -> Vec<Step> {
     };
     let hop = explainer.snapshot.next_hop(flow.next_hop);
     [Some(rewrite), hop.map(|hop| neighbour(explainer, hop))].into_iter().flatten().collect()
+}
+
+/// The addresses to masquerade with: a flow gets any of them.
+fn sources(explainer: &Explainer<'_>, flow: &FlowEntry, address: IpAddress) -> String {
+    let hop = explainer.snapshot.next_hop(flow.next_hop);
+    let pool = hop.map(|hop| explainer.snapshot.snat_pool.towards(hop, address.is_v4()));
+    match pool.unwrap_or_default() {
+        [] | [_] => source(explainer, address),
+        several => several.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or "),
+    }
 }
 
 /// The address to masquerade with. It follows from routes, and files tell none.

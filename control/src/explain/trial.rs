@@ -132,7 +132,7 @@ fn empty_pipeline(counters: Arc<WorkerCounters>, source_ports: PortRange) -> Pip
         flows_max: 1,
         hash_key: HashKey::new([0; 4]),
         timeouts: FlowTimeouts::default(),
-        source_ports,
+        source_ports: source_ports.into(),
         seed: 0,
     };
     // No client has a memory: the answer is that of a first flow.

@@ -7,7 +7,7 @@ use crate::engine::worker_handle::{COMMANDS_MAX, Kept, WorkerHandle, frames_of};
 use crate::engine::{
     CopyMode, EngineConfig, EngineError, FlowTimeouts, QueueStatistics, WorkerPlacement,
 };
-use crate::flow_table::{FlowTable, FlowTableConfig, HashKey, OwnerDirectory};
+use crate::flow_table::{FlowTable, FlowTableConfig, HashKey, OwnerDirectory, SourcePorts};
 use crate::pipeline::Pipeline;
 use crate::rcu::Publisher;
 use crate::snapshot::{FrontKey, Snapshot};
@@ -180,13 +180,13 @@ impl Engine {
 
     fn table_config(&self, id: WorkerId, shared: &Shared) -> Result<FlowTableConfig, EngineError> {
         let count = u32::try_from(self.config.worker_cpus.len()).unwrap_or(1).max(1);
-        let slice = self.config.source_ports.slice(id.0.into(), count);
+        let ports = SourcePorts::of_worker(self.config.source_ports, id.0.into(), count);
         Ok(FlowTableConfig {
             worker: id,
             flows_max: (self.config.flows_max / count).max(1),
             hash_key: shared.hash_key,
             timeouts: self.config.timeouts,
-            source_ports: slice.ok_or_else(|| too_few_ports(self.config.source_ports, count))?,
+            source_ports: ports.ok_or_else(|| too_few_ports(self.config.source_ports, count))?,
             seed: secret()?,
         })
     }

@@ -96,8 +96,9 @@ impl FlowTable {
 pub(super) mod tests {
     use super::*;
     use crate::engine::FlowTimeouts;
-    use crate::flow_table::{FlowState, FlowTableConfig, HashKey, NewFlow};
-    use crate::stats::WorkerCounters;
+    use crate::flow_table::{
+        FlowState, FlowTableConfig, HashKey, NewFlow, OwnerDirectory, SourcePorts,
+    };
     use crate::types::{
         BackendSlot, FlowKey, InterfaceSlot, IpAddress, L4Port, MacAddress, NextHopId, PortRange,
         Protocol, ServiceId, WorkerId,
@@ -110,15 +111,29 @@ pub(super) mod tests {
 
     /// A table with the source ports 15000 to 15003.
     pub(in super::super) fn table(flows_max: u32) -> FlowTable {
-        let config = FlowTableConfig {
+        let ports = PortRange::new_checked(15_000, 15_003).unwrap();
+        FlowTable::new(config(flows_max, ports.into()), Arc::default(), None)
+    }
+
+    /// A worker's table for 64 flows.
+    pub(in super::super) fn table_of(
+        worker: WorkerId,
+        source_ports: SourcePorts,
+        directory: Option<Arc<OwnerDirectory>>,
+    ) -> FlowTable {
+        let config = FlowTableConfig { worker, ..config(64, source_ports) };
+        FlowTable::new(config, Arc::default(), directory)
+    }
+
+    fn config(flows_max: u32, source_ports: SourcePorts) -> FlowTableConfig {
+        FlowTableConfig {
             worker: WorkerId(0),
             flows_max,
             hash_key: HashKey::new([!0 / 3, !0 / 5, !0 / 7, !0 / 11]),
             timeouts: FlowTimeouts::default(),
-            source_ports: PortRange::new_checked(15_000, 15_003).unwrap(),
+            source_ports,
             seed: 7,
-        };
-        FlowTable::new(config, Arc::new(WorkerCounters::default()), None)
+        }
     }
 
     /// Begins the flow of client `number` whose replies have this tuple.

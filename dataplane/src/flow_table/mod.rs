@@ -14,6 +14,6 @@ pub use directory::OwnerDirectory;
 pub use entry::{Direction, FlowEntry, NewFlow, TranslationV4};
 pub use hash::HashKey;
 pub use index::Reference;
-pub use snat::SnatRequest;
+pub use snat::{SHARE_ONE, SnatRequest, SourcePorts};
 pub use table::{FlowId, FlowMapChanges, FlowTable, FlowTableConfig};
 pub use tcp::{FlowState, TimeoutTable};

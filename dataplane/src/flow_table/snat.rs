@@ -1,14 +1,48 @@
 //! Source ports for masquerading (T5): a port is free if no live flow of ours has the reply tuple
 //! that it would make. So a port is reused across different backends, and rests as long as its
 //! last flow's TIME_WAIT entry lives, unless no other is left.
+//!
+//! Each worker tries its own slice of the range first, where no other is in its way. Where the
+//! slice has none free it borrows from the others': the owner directory has every worker's reply
+//! tuples, so none is given twice.
 
 use crate::flow_table::{FlowId, FlowState, FlowTable};
 use crate::stats::FlowEnd;
-use crate::types::{FlowKey, IpAddress, L4Port, Protocol};
+use crate::types::{FlowKey, IpAddress, L4Port, PortRange, Protocol};
 
-/// Ports tried, from a random one on, before the slice counts as used up. With 90 % of a slice in
-/// use towards one backend the chance to miss a free one is 10^-6.
+/// Ports tried, from a random one on, before the slice counts as used up, and as many again of the
+/// whole range. With 90 % of a slice in use towards one backend the chance to miss a free one is
+/// 10^-6.
 const TRIES_MAX: u32 = 128;
+
+/// One, in the counter that tells which share of the tries met a port in use.
+pub const SHARE_ONE: u64 = 1 << 32;
+
+/// A try counts this much of what the share is made of: it follows the last few hundred tries.
+const SHARE_TRIES: u64 = 64;
+
+/// The source ports that a worker may give.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SourcePorts {
+    /// Its own slice, tried first.
+    pub own: PortRange,
+    /// All workers' slices.
+    pub all: PortRange,
+}
+
+impl SourcePorts {
+    /// Those of worker `index` of `count`; `None` where the range is too small for so many.
+    pub fn of_worker(all: PortRange, index: u32, count: u32) -> Option<Self> {
+        Some(Self { own: all.slice(index, count)?, all })
+    }
+}
+
+/// All of a range, for the only worker.
+impl From<PortRange> for SourcePorts {
+    fn from(all: PortRange) -> Self {
+        Self { own: all, all }
+    }
+}
 
 /// A port in TIME_WAIT is taken back after this time at the earliest: the last segments of the old
 /// connection have arrived or are lost. Lower risks that one of them reaches the new connection;
@@ -17,48 +51,87 @@ const TIME_WAIT_MS_MIN: u32 = 5_000;
 
 /// What a port is wanted for.
 #[derive(Debug, Clone, Copy)]
-pub struct SnatRequest {
+pub struct SnatRequest<'a> {
     /// TCP or UDP.
     pub protocol: Protocol,
     /// The chosen backend.
     pub backend: (IpAddress, L4Port),
-    /// The node's address that the backend will see.
-    pub address: IpAddress,
+    /// The node's addresses of which the backend may see any.
+    pub addresses: &'a [IpAddress],
     /// Milliseconds, wrapping.
     pub now_ms: u32,
+}
+
+impl SnatRequest<'_> {
+    /// The reply tuple of try `step`: the addresses in turn, then the next port.
+    fn reply(&self, range: PortRange, start: (u32, u32), step: u32) -> Option<FlowKey> {
+        let addresses = u32::try_from(self.addresses.len()).ok()?;
+        let address = (start.0 + step).checked_rem(addresses)?;
+        let offset = (start.1 + step / addresses) % range.count();
+        let number = u16::try_from(u32::from(range.first()) + offset).ok()?;
+        let address = *self.addresses.get(address as usize)?;
+        Some(FlowKey::new(self.protocol, self.backend, (address, L4Port::new(number))))
+    }
 }
 
 /// How little a holder needs its port: first whether its flow is over, then how long it is idle.
 type Dispensability = (bool, u32);
 
+/// The flow so far that needs its port least.
+type Holder = Option<(Dispensability, FlowId, FlowKey)>;
+
 impl FlowTable {
-    /// The reply tuple with a free port of this worker's slice. Where none is free, the port of the
-    /// flow that needs it least; that flow ends. `None` where every holder needs its own.
+    /// The reply tuple with a free port of this worker's slice, else of the others'. Where none is
+    /// free, the port of our flow that needs it least; that flow ends. `None` where every holder
+    /// needs its own.
     ///
     /// Why a port in TIME_WAIT may be taken, as the last resort: the backend, if it is the side
     /// that waits, takes a SYN with a later sequence number or timestamp for a new connection
     /// (RFC 6191, RFC 1122 section 4.2.2.13; Linux `tcp_timewait_state_process`). If the numbers
     /// forbid it, it answers with an ACK, the client resets what it does not know, and its next SYN
     /// succeeds.
-    pub fn find_snat(&mut self, request: &SnatRequest) -> Option<FlowKey> {
-        let range = self.config.source_ports;
-        let start = self.random.below(range.count());
-        let mut best: Option<(Dispensability, FlowId, FlowKey)> = None;
-        for step in 0..TRIES_MAX.min(range.count()) {
-            let offset = (start + step) % range.count();
-            let number = u16::try_from(u32::from(range.first()) + offset).ok()?;
-            let destination = (request.address, L4Port::new(number));
-            let reply = FlowKey::new(request.protocol, request.backend, destination);
-            let Some((holder, _)) = self.find(&reply, self.hash(&reply)) else {
+    pub fn find_snat(&mut self, request: &SnatRequest<'_>) -> Option<FlowKey> {
+        let SourcePorts { own, all } = self.config.source_ports;
+        let mut holder = None;
+        let free = self.try_ports(own, request, &mut holder);
+        let is_alone = own == all;
+        let borrow = || (!is_alone).then(|| self.try_ports(all, request, &mut holder)).flatten();
+        if let Some(reply) = free.or_else(borrow) {
+            return Some(reply);
+        }
+        let (_, holder, reply) = holder?;
+        self.end(holder, FlowEnd::Evicted).then_some(reply)
+    }
+
+    fn try_ports(
+        &mut self,
+        range: PortRange,
+        request: &SnatRequest<'_>,
+        best: &mut Holder,
+    ) -> Option<FlowKey> {
+        let addresses = u32::try_from(request.addresses.len()).ok().filter(|count| *count > 0)?;
+        let start = (self.random.below(addresses), self.random.below(range.count()));
+        for step in 0..TRIES_MAX.min(range.count().saturating_mul(addresses)) {
+            let reply = request.reply(range, start, step)?;
+            let hash = self.hash(&reply);
+            let holder = self.find(&reply, hash).map(|(holder, _)| holder);
+            let is_free = holder.is_none() && self.other_owner(hash).is_none();
+            self.note_try(is_free);
+            if is_free {
                 return Some(reply);
-            };
-            let rank = self.dispensability(holder, request.now_ms);
+            }
+            let rank = holder.and_then(|holder| self.dispensability(holder, request.now_ms));
             if rank > best.map(|(rank, ..)| rank) {
-                best = rank.map(|rank| (rank, holder, reply));
+                *best = rank.zip(holder).map(|(rank, holder)| (rank, holder, reply));
             }
         }
-        let (_, holder, reply) = best?;
-        self.end(holder, FlowEnd::Evicted).then_some(reply)
+        None
+    }
+
+    fn note_try(&self, is_free: bool) {
+        let share = &self.counters.work.snat_ports_share;
+        let (before, met) = (share.get(), if is_free { 0 } else { SHARE_ONE });
+        share.set(before - before / SHARE_TRIES + met / SHARE_TRIES);
     }
 
     /// `None` where the flow keeps its port: it lives, or a packet of this very moment belongs to
@@ -80,14 +153,26 @@ impl FlowTable {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::flow_table::expiry::tests::{BACKEND, NODE, begin, table};
+    use crate::flow_table::OwnerDirectory;
+    use crate::flow_table::expiry::tests::{BACKEND, NODE, begin, table, table_of};
+    use crate::types::WorkerId;
+    use std::collections::BTreeSet;
+    use std::sync::Arc;
 
     const PORTS: u16 = 4;
 
     fn find(flows: &mut FlowTable, now_ms: u32) -> Option<FlowKey> {
         flows.changes_mut().removed.clear();
+        find_of(flows, &[NODE], now_ms)
+    }
+
+    fn find_of(flows: &mut FlowTable, addresses: &[IpAddress], now_ms: u32) -> Option<FlowKey> {
         let protocol = Protocol::Tcp;
-        flows.find_snat(&SnatRequest { protocol, backend: BACKEND, address: NODE, now_ms })
+        flows.find_snat(&SnatRequest { protocol, backend: BACKEND, addresses, now_ms })
+    }
+
+    fn share(flows: &FlowTable) -> u64 {
+        flows.counters().work.snat_ports_share.get()
     }
 
     /// A table whose every port has a flow in one of these states.
@@ -156,5 +241,73 @@ mod tests {
             begin(&mut flows, (number, reply), FlowState::TimeWait, now_ms).unwrap();
         }
         assert_eq!((flows.len(), evicted(&flows)), (4, 90));
+    }
+
+    /// Two workers with two ports each.
+    fn workers() -> [FlowTable; 2] {
+        let directory = Arc::new(OwnerDirectory::with_capacity(64));
+        let all = PortRange::new_checked(15_000, 15_003).unwrap();
+        [0, 1].map(|number| {
+            let own = SourcePorts::of_worker(all, u32::from(number), 2).unwrap();
+            table_of(WorkerId(number), own, Some(Arc::clone(&directory)))
+        })
+    }
+
+    #[test]
+    fn a_worker_that_has_all_the_load_gets_all_the_ports_its_own_first() {
+        let [mut busy, mut other] = workers();
+        let mut given = Vec::new();
+        for number in 1..=4 {
+            let reply = find(&mut busy, 0).unwrap();
+            begin(&mut busy, (number, reply), FlowState::Established, 0).unwrap();
+            given.push(reply.dst_port.number());
+        }
+        given[..2].sort_unstable();
+        given[2..].sort_unstable();
+        assert_eq!(given, [15_000, 15_001, 15_002, 15_003]);
+        assert_eq!(find(&mut busy, 0), None);
+        assert_eq!(find(&mut other, 0), None, "its slice is lent");
+    }
+
+    #[test]
+    fn what_another_worker_has_is_not_taken_and_returns_with_its_flow() {
+        let [mut busy, mut other] = workers();
+        let mut flows = [1, 2, 3].map(|number| {
+            let reply = find(&mut busy, 0).unwrap();
+            (reply, begin(&mut busy, (number, reply), FlowState::Established, 0).unwrap())
+        });
+        let last = find(&mut other, 0).unwrap();
+        assert!(flows.iter().all(|(reply, _)| *reply != last));
+        begin(&mut other, (9, last), FlowState::Established, 0).unwrap();
+        assert_eq!(find(&mut other, 0), None);
+        flows.sort_by_key(|(reply, _)| reply.dst_port);
+        let (lent, flow) = flows[2];
+        busy.changes_mut().removed.clear();
+        assert!(busy.end(flow, FlowEnd::Fin));
+        assert_eq!(find(&mut other, 0), Some(lent));
+    }
+
+    #[test]
+    fn several_addresses_have_the_ports_several_times() {
+        let addresses = [NODE, IpAddress::v4([10, 2, 0, 9]), IpAddress::v4([10, 2, 0, 8])];
+        let mut flows = table(64);
+        let mut given = BTreeSet::new();
+        for number in 1..=12 {
+            let reply = find_of(&mut flows, &addresses, 0).unwrap();
+            begin(&mut flows, (number, reply), FlowState::Established, 0).unwrap();
+            assert!(given.insert((reply.dst, reply.dst_port)), "given twice: {reply:?}");
+        }
+        assert_eq!(find_of(&mut flows, &addresses, 0), None);
+        assert!(addresses.iter().all(|a| given.iter().filter(|(of, _)| of == a).count() == 4));
+    }
+
+    #[test]
+    fn the_share_tells_how_near_the_end_is() {
+        let mut flows = table(64);
+        assert!((1..100).all(|_| find(&mut flows, 0).is_some()));
+        assert_eq!(share(&flows), 0);
+        let mut flows = used_up([FlowState::Established; 4]);
+        assert!((1..200).all(|_| find(&mut flows, 0).is_none()));
+        assert!(share(&flows) > SHARE_ONE / 100 * 99 && share(&flows) <= SHARE_ONE);
     }
 }

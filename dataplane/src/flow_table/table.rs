@@ -3,11 +3,12 @@
 use crate::engine::FlowTimeouts;
 use crate::flow_table::index::{Index, Reference};
 use crate::flow_table::{
-    Direction, FlowEntry, FlowState, HashKey, NewFlow, OwnerDirectory, TimeoutTable, prefetch,
+    Direction, FlowEntry, FlowState, HashKey, NewFlow, OwnerDirectory, SourcePorts, TimeoutTable,
+    prefetch,
 };
 use crate::random::Random;
 use crate::stats::{FlowEnd, WorkerCounters};
-use crate::types::{FlowKey, PortRange, Time, WorkerId};
+use crate::types::{FlowKey, Time, WorkerId};
 use crate::verdict::{DropReason, Verdict};
 use arrayvec::ArrayVec;
 use std::sync::Arc;
@@ -42,8 +43,8 @@ pub struct FlowTableConfig {
     pub hash_key: HashKey,
     /// Idle times.
     pub timeouts: FlowTimeouts,
-    /// This worker's slice of the source ports.
-    pub source_ports: PortRange,
+    /// The source ports that it may give.
+    pub source_ports: SourcePorts,
     /// Seed of the table's own random numbers.
     pub seed: u64,
 }

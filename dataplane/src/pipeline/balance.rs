@@ -173,13 +173,16 @@ fn reply_key(
     }
     // The same client port may dial two fronts of one pod: the second flow keeps the client's
     // address and gets another port, as conntrack does, or its replies could not be told apart.
-    let address = if masquerade { hop.snat_address } else { Some(key.src) };
-    let address = address.filter(|address| address.is_v4() == key.src.is_v4());
-    let address = address.ok_or(DropReason::NoSnatAddress)?;
+    let own = core::slice::from_ref(&key.src);
+    let pool = || snapshot.snat_pool.towards(hop, key.src.is_v4());
+    let addresses = if masquerade { pool() } else { own };
+    if addresses.is_empty() {
+        return Err(DropReason::NoSnatAddress);
+    }
     let request = SnatRequest {
         protocol: key.protocol,
         backend: destination,
-        address,
+        addresses,
         now_ms: now.as_millis_wrapping(),
     };
     flows.find_snat(&request).ok_or(DropReason::SnatPortsExhausted)

@@ -8,6 +8,7 @@ pub mod maglev;
 pub mod networks;
 pub mod next_hop;
 pub mod sharded;
+pub mod snat_pool;
 
 pub use backend::{Backend, BackendSet, Picker};
 pub use chunked::Chunked;
@@ -16,6 +17,7 @@ pub use maglev::MaglevTable;
 pub use networks::Networks;
 pub use next_hop::{Interface, NextHop, NextHopState, Side};
 pub use sharded::Sharded;
+pub use snat_pool::SnatPool;
 
 use crate::types::{InterfaceSlot, NextHopId, ServiceId};
 use std::sync::Arc;
@@ -45,6 +47,8 @@ pub struct Snapshot {
     /// The node's own `spec.podCIDRs`: a source within is a pod (semantics E3). Empty where the
     /// node has none: then pods count as outside clients (E5).
     pub pod_networks: Arc<Networks>,
+    /// The addresses to masquerade with, where the operator names some.
+    pub snat_pool: Arc<SnatPool>,
 }
 
 impl Snapshot {

@@ -134,6 +134,9 @@ pub struct LoopCounters {
     pub frames: [Counter; FramePlace::ALL.len()],
     /// Source ports in use for SNAT (gauge).
     pub snat_ports_used: Counter,
+    /// Of the ports that new flows tried lately, the share that was in use towards the same
+    /// backend (gauge), in parts of [`crate::flow_table::SHARE_ONE`].
+    pub snat_ports_share: Counter,
     /// Transmit kicks (`sendto`).
     pub kicks: Counter,
 }

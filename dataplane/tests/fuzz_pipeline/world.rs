@@ -10,7 +10,9 @@ use std::sync::Arc;
 use tidegate_dataplane::affinity::AffinityTable;
 use tidegate_dataplane::datagrams::DatagramTable;
 use tidegate_dataplane::engine::FlowTimeouts;
-use tidegate_dataplane::flow_table::{FlowTable, FlowTableConfig, HashKey, OwnerDirectory};
+use tidegate_dataplane::flow_table::{
+    FlowTable, FlowTableConfig, HashKey, OwnerDirectory, SourcePorts,
+};
 use tidegate_dataplane::pipeline::{Packet, Pipeline};
 use tidegate_dataplane::snapshot::Snapshot;
 use tidegate_dataplane::stats::WorkerCounters;
@@ -59,15 +61,14 @@ impl World {
         let counters = COUNTERS.with(Clone::clone);
         let idle = counters.each_ref().map(|counters| Gauges::of(counters));
         let worker = |index: u8, counters: &Arc<WorkerCounters>| {
-            // Each worker has ports of its own.
-            let first = 15_000 + 5_000 * u16::from(index);
-            let slice = PortRange::new_checked(first, first + 4_999);
+            let ports = PortRange::new_checked(15_000, 24_999).expect("a range");
+            let ports = SourcePorts::of_worker(ports, u32::from(index), 2);
             let config = FlowTableConfig {
                 worker: WorkerId(index),
                 flows_max,
                 hash_key: HashKey::new([1, 2, 3, 4]),
                 timeouts: FlowTimeouts::default(),
-                source_ports: slice.expect("a range"),
+                source_ports: ports.expect("a slice"),
                 seed: 42,
             };
             let flows = FlowTable::new(config, Arc::clone(counters), Some(Arc::clone(&directory)));

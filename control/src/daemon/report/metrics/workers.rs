@@ -8,6 +8,7 @@ use crate::metrics::family::{Family, Label};
 use hdrhistogram::Histogram;
 use std::time::{Duration, SystemTime};
 use tidegate_dataplane::engine::{Engine, WorkerPlacement};
+use tidegate_dataplane::flow_table::SHARE_ONE;
 use tidegate_dataplane::stats::counters::{FlowEnd, FramePlace, LoopCounters};
 use tidegate_dataplane::stats::{Counter, Stage};
 
@@ -71,16 +72,26 @@ fn of_time(pairs: &Pairs<'_>, now: SystemTime) -> Vec<Family> {
 fn of_flows(pairs: &Pairs<'_>) -> Vec<Family> {
     let mut flows = Family::gauge("tidegate_flows", "Live flows.");
     let mut ports = Family::gauge("tidegate_snat_ports_used", "Source ports in use.");
+    let mut share = Family::gauge(
+        "tidegate_snat_ports_used_ratio",
+        "Of the source ports that new flows tried lately, the share in use to the same backend.",
+    );
     let mut ended = Family::counter("tidegate_flows_expired", "Flows that ended, by cause.");
     for (placement, counters) in pairs {
         flows.push([worker(placement)], counters.flows.get());
         ports.push([worker(placement)], counters.snat_ports_used.get());
+        share.push_real([worker(placement)], of_one(counters.snat_ports_share.get()));
         for end in FlowEnd::ALL {
             let count = counters.flows_ended.get(*end as usize).map_or(0, Counter::get);
             ended.push([worker(placement), ("cause", end.name().into())], count);
         }
     }
-    vec![flows, ports, ended]
+    vec![flows, ports, share, ended]
+}
+
+#[expect(clippy::cast_precision_loss, reason = "33 bits at most")]
+fn of_one(share: u64) -> f64 {
+    share as f64 / SHARE_ONE as f64
 }
 
 fn frames(pairs: &Pairs<'_>) -> Family {
