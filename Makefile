@@ -3,10 +3,13 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: help setup demo test lint bench fuzz
+.PHONY: help setup demo test lint bench fuzz soak
 
 # How long `make fuzz` goes on with each target.
 FUZZ_SECONDS ?= 60
+
+# How long `make soak` goes on.
+SOAK_SECONDS ?= 1800
 
 help: ## list the targets
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST)
@@ -33,3 +36,7 @@ bench: setup ## tidegate against a bare forwarder and kube-proxy's rules; a few 
 
 fuzz: setup ## random inputs for the packet path, the XDP program, manifests; FUZZ_SECONDS each
 	@bash .ci/fuzz $(FUZZ_SECONDS)
+
+soak: setup ## real traffic while something changes every second; half an hour, or SOAK_SECONDS
+	cargo build --locked -p tidegate-control
+	@bash .ci/soak $(SOAK_SECONDS)

@@ -35,7 +35,7 @@ pub struct Lab {
     bystander: Bystander,
     site: Site,
     // Given back last.
-    _turn: File,
+    _turn: Option<File>,
 }
 
 impl Lab {
@@ -56,7 +56,22 @@ impl Lab {
         plan: &RigPlan,
         prepare: impl FnOnce(&Site) -> Result<String>,
     ) -> Result<Self> {
-        let turn = take_turn()?;
+        Self::build(Some(take_turn()?), plan, prepare)
+    }
+
+    /// As [`Self::start`], without a turn: for a run so long that others cannot wait for its end.
+    ///
+    /// # Errors
+    /// See [`Self::start`].
+    pub fn start_beside(plan: &RigPlan, changes: &[(&str, &str)]) -> Result<Self> {
+        Self::build(None, plan, |_| configure(changes))
+    }
+
+    fn build(
+        turn: Option<File>,
+        plan: &RigPlan,
+        prepare: impl FnOnce(&Site) -> Result<String>,
+    ) -> Result<Self> {
         let mut site = Site::build(plan, &binary()?)?;
         let nodes = [(Node::Gateway, NEAR), (Node::Node2, FAR[0]), (Node::Node2, FAR[1])];
         for (node, name) in nodes {

@@ -12,5 +12,6 @@ pub mod oracle;
 pub mod probe;
 pub mod replay;
 pub mod setting;
+pub mod soak;
 pub mod tidy;
 pub mod watching;

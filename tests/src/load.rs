@@ -179,7 +179,7 @@ where
 }
 
 /// Runs a future on a thread inside `netns`.
-fn inside<T: Send>(netns: &NetNs, work: impl Future<Output = T> + Send) -> Result<T> {
+pub(crate) fn inside<T: Send>(netns: &NetNs, work: impl Future<Output = T> + Send) -> Result<T> {
     let run = || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         Ok(runtime.block_on(work))
@@ -232,7 +232,11 @@ async fn udp_request(to: SocketAddr) -> Result<(String, IpAddr)> {
 }
 
 async fn fetch(from: SocketAddr, path: &str) -> Result<(u64, String)> {
-    let mut stream = TcpStream::connect(from).await.context("connect")?;
+    fetch_over(TcpStream::connect(from).await.context("connect")?, path).await
+}
+
+/// Length and SHA-256 of what HTTP GET `path` brings over a new connection.
+pub(crate) async fn fetch_over(mut stream: TcpStream, path: &str) -> Result<(u64, String)> {
     // HTTP/1.0: the body is all that follows the head, without chunks.
     stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).await?;
     let mut buffer = vec![0; 256 * 1024];

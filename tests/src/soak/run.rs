@@ -1,0 +1,162 @@
+//! The run: traffic on one thread, changes on another, and the account at the end.
+
+use super::changes::Changes;
+use super::journal::{Event, Journal};
+use super::resources::Resources;
+use super::stage::{COMER, IDLE};
+use super::traffic::{self, Tally};
+use crate::lab::Lab;
+use crate::setting::wait_until;
+use anyhow::{Context as _, Result, ensure};
+use core::fmt::Write as _;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+use tidegate_control::demo::rig::{Node, RigPlan};
+
+/// How often something changes.
+const CHANGE_EVERY: Duration = Duration::from_secs(1);
+
+/// How long the daemon may take to close what it has open more, on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Failures that are shown whole; the rest are only counted.
+const SHOWN: usize = 5;
+
+/// One datagram in so many may be asked for again: a full socket buffer on a busy machine.
+const AGAIN_SHARE: u64 = 1_000;
+
+/// Two workers. The flow table is as large as the run fills it: what memory is touched for the
+/// first time is touched in the warm-up.
+const CONFIG: [(&str, &str); 2] = [
+    ("cpus: auto", "cpus: [0, 1]"),
+    ("adminSocket:", "conntrack: {maxFlows: 65536}\nadminSocket:"),
+];
+
+/// What shall be done.
+#[derive(Debug, Clone, Copy)]
+pub struct Plan {
+    /// For how long.
+    pub length: Duration,
+    /// The same seed makes the same changes.
+    pub seed: u64,
+    /// Whether other tests in namespaces wait meanwhile.
+    pub takes_turn: bool,
+}
+
+/// Runs it. Returns what was done, as text.
+///
+/// # Errors
+/// A request failed that kube-proxy would have served, a flow moved that had no reason to, memory
+/// or file descriptors grew, or packets are not accounted for. The error tells what happened around
+/// it.
+pub fn run(plan: &Plan) -> Result<String> {
+    let mut lab = start(plan)?;
+    let pid = lab.site_mut().daemon_mut().context("tidegate")?.process().id();
+    let (tally, (events, told)) = (Arc::<Tally>::default(), channel());
+    let mut resources = Resources::new(pid);
+    let mut changes = Changes::new(&lab, plan.seed);
+    changes.begin()?;
+    let before = resources.descriptors()?;
+    let client = lab.rig().client();
+    std::thread::scope(|scope| {
+        let asking = scope.spawn(|| traffic::go_on(client, &tally, &events));
+        let changed = change(plan.length, &mut changes, &mut resources);
+        tally.end();
+        let asked = asking.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        changed.and(asked)
+    })?;
+    let verdict = judge(&changes.journal, &told, &tally);
+    changes.restore()?;
+    let is_same = || resources.descriptors().is_ok_and(|now| are_no_more(&now, &before));
+    let waited = wait_until("the file descriptors are no more than before", PATIENCE, is_same);
+    waited.with_context(|| format!("before {before:?}, now {:?}", resources.descriptors()))?;
+    let report = report(&tally, &changes.journal, &resources, &verdict?)?;
+    lab.finish().with_context(|| report.clone())?;
+    Ok(report)
+}
+
+fn start(plan: &Plan) -> Result<Lab> {
+    let rig = RigPlan::new("soak").queues(2);
+    let start = if plan.takes_turn { Lab::start } else { Lab::start_beside };
+    let mut lab = start(&rig, &CONFIG)?;
+    for pod in [COMER, IDLE] {
+        lab.site_mut().add_pod(Node::Gateway, pod)?;
+    }
+    Ok(lab)
+}
+
+/// One change after the other.
+fn change(length: Duration, changes: &mut Changes<'_>, resources: &mut Resources) -> Result<()> {
+    let began = Instant::now();
+    while began.elapsed() < length {
+        let next = Instant::now() + CHANGE_EVERY;
+        resources.sample()?;
+        changes.make().with_context(|| format!("after {:?}", began.elapsed()))?;
+        // The pace of the run, not a wait for something.
+        std::thread::sleep(next.saturating_duration_since(Instant::now()));
+    }
+    Ok(())
+}
+
+fn are_no_more(now: &BTreeMap<String, u32>, before: &BTreeMap<String, u32>) -> bool {
+    now.iter().all(|(kind, count)| before.get(kind).is_some_and(|before| count <= before))
+}
+
+/// What went wrong, and was nobody's fault.
+#[derive(Debug, Default)]
+struct Excused {
+    /// Connections whose pod lost its link.
+    lost: u64,
+    /// First datagrams to a new pod.
+    first: u64,
+    /// Other datagrams that were sent again.
+    again: u64,
+}
+
+/// Fails with what was somebody's fault.
+fn judge(journal: &Journal, told: &Receiver<Event>, tally: &Tally) -> Result<Excused> {
+    let (mut excused, mut faults) = (Excused::default(), Vec::new());
+    for event in told.try_iter() {
+        match event {
+            Event::Failed(failure) if journal.is_excused(&failure) => excused.lost += 1,
+            Event::Failed(failure) => faults.push(journal.describe(&failure)),
+            Event::Again(again) if journal.met_a_new_pod(&again) => excused.first += 1,
+            Event::Again(again) => {
+                excused.again += 1;
+                eprintln!("sent again: {}", journal.describe(&again));
+            }
+            Event::Moved(moved) if journal.is_due(&moved) => {}
+            Event::Moved(moved) => faults.push(journal.describe_move(&moved)),
+        }
+    }
+    let (count, shown) = (faults.len(), faults.iter().take(SHOWN));
+    let text = shown.fold(String::new(), |text, fault| format!("{text}\n{fault}"));
+    ensure!(count == 0, "{count} failures that kube-proxy would not have had:{text}");
+    let (again, all) = (excused.again, tally.datagrams());
+    ensure!(again <= 1 + all / AGAIN_SHARE, "{again} of {all} datagrams were sent again");
+    Ok(excused)
+}
+
+fn report(
+    tally: &Tally,
+    journal: &Journal,
+    resources: &Resources,
+    excused: &Excused,
+) -> Result<String> {
+    let mut text = String::new();
+    for (name, count) in tally.lines() {
+        writeln!(text, "{count:8}  {name}")?;
+        ensure!(count > 0, "nobody got {name}");
+    }
+    writeln!(text, "{:8}  changes", journal.changes())?;
+    let Excused { lost, first, again } = excused;
+    writeln!(text, "{lost:8}  connections lost with the link of their pod")?;
+    writeln!(text, "{first:8}  first datagrams to a new pod, sent again")?;
+    writeln!(text, "{again:8}  other datagrams sent again")?;
+    writeln!(text, "{:8}  answers later than a lost segment makes them", tally.slow())?;
+    let [warm, last] = resources.ensure_flat().with_context(|| text.clone())?;
+    writeln!(text, "{warm:8}  KiB of memory after the warm-up, {last} at the end")?;
+    Ok(text)
+}
