@@ -121,6 +121,7 @@ enum Kind {
     EndpointSlice,
     Pod,
     Node,
+    List,
     Other(String),
 }
 
@@ -128,6 +129,9 @@ impl Kind {
     /// The kind that a header tells; in a typed list (`ServiceList`) an item may leave its own
     /// out. Other groups have a Service of their own (Knative): not ours.
     fn of(header: &Header, stem: Option<&str>) -> Self {
+        if header.items.is_some() {
+            return Self::List;
+        }
         let kind = header.kind.as_deref().or(stem).unwrap_or_default();
         let group = header.api_version.as_deref().and_then(|version| version.split_once('/'));
         match (kind, group.map(|(group, _)| group)) {
@@ -160,6 +164,10 @@ impl<'de> DeserializeSeed<'de> for ObjectSeed<'_> {
             Kind::EndpointSlice => read(input, |object| Raw::EndpointSlice(Box::new(object))),
             Kind::Pod => read(input, |object| Raw::Pod(Box::new(object))),
             Kind::Node => read(input, |object| Raw::Node(Box::new(object))),
+            // kubectl never writes one, so nobody misses it; left out in silence it would be missed.
+            Kind::List => {
+                Err(D::Error::custom("a List inside a List: put its items into the outer one"))
+            }
             Kind::Other(_) => IgnoredAny::deserialize(input).map(|_| None),
         }
     }

@@ -174,6 +174,14 @@ mod tests {
     }
 
     #[test]
+    fn a_list_inside_a_list_is_refused_and_not_left_out() {
+        let pods = "- kind: PodList\n  apiVersion: v1\n  items: []\n";
+        let error = load(&format!("kind: List\napiVersion: v1\nitems:\n{pods}")).unwrap_err();
+        assert_eq!(error.line, Some(4), "{error}");
+        assert!(error.reason.contains("a List inside a List"), "{error}");
+    }
+
+    #[test]
     fn a_node_port_clash_names_both_services_and_places() {
         let text = format!("{SERVICE}---\n{}", SERVICE.replace("web", "shop"));
         let error = load(&text).unwrap_err();
