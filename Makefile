@@ -22,7 +22,6 @@ demo: setup ## real traffic through a NodePort to real servers, in namespaces; u
 	@bash .ci/as-root target/debug/tidegate demo
 
 test: setup ## every test; those in namespaces need root
-	cargo build --locked -p tidegate-control
 	@bash .ci/test
 
 lint: setup ## formatting, clippy, documentation
