@@ -6,6 +6,7 @@ use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::time::Duration;
+use tidegate_control::demo::pattern_chunks;
 use tidegate_control::demo::rig::NetNs;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UdpSocket};
@@ -101,6 +102,17 @@ pub fn download(netns: &NetNs, from: SocketAddr, path: &str) -> Result<(u64, Str
     inside(netns, async {
         let work = fetch(from, path);
         tokio::time::timeout(Duration::from_mins(1), work).await.context("download")?
+    })?
+}
+
+/// Sends `/bytes/LEN` by HTTP PUT. Returns the pod that took it whole and unchanged.
+///
+/// # Errors
+/// The connection fails or stalls for 60 s, or other bytes arrived.
+pub fn upload(netns: &NetNs, to: SocketAddr, len: u64) -> Result<String> {
+    inside(netns, async {
+        let work = put(to, len);
+        tokio::time::timeout(Duration::from_mins(1), work).await.context("upload")?
     })?
 }
 
@@ -229,6 +241,21 @@ async fn udp_request(to: SocketAddr) -> Result<(String, IpAddr)> {
     let (pod, peer) = (words.next().unwrap_or(""), words.next().context("a peer")?);
     ensure!(words.next() == Some(question.as_str()), "answer {answer:?}");
     Ok((pod.to_owned(), peer.parse::<SocketAddr>()?.ip()))
+}
+
+async fn put(to: SocketAddr, len: u64) -> Result<String> {
+    let mut stream = TcpStream::connect(to).await.context("connect")?;
+    let head = format!("PUT /bytes/{len} HTTP/1.1\r\nHost: pod\r\nContent-Length: {len}\r\n");
+    stream.write_all(format!("{head}Connection: close\r\n\r\n").as_bytes()).await?;
+    for chunk in pattern_chunks(len) {
+        stream.write_all(&chunk).await.context("send")?;
+    }
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.context("receive")?;
+    let (_, body) = answer.split_once("\r\n\r\n").context("an HTTP body")?;
+    ensure!(answer.starts_with("HTTP/1.1 200 "), "answer {answer:?}");
+    let body: serde_json::Value = serde_json::from_str(body)?;
+    Ok(body["pod"].as_str().context("a pod")?.to_owned())
 }
 
 async fn fetch(from: SocketAddr, path: &str) -> Result<(u64, String)> {

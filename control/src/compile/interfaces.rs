@@ -6,7 +6,7 @@ use crate::netlink::{Link, NetworkState, ROAD_DEVICE, ROAD_PEER};
 use std::collections::{BTreeMap, BTreeSet};
 use tidegate_dataplane::engine::AttachRequest;
 use tidegate_dataplane::snapshot::{Interface, Side};
-use tidegate_dataplane::types::{INTERFACES_MAX, IfIndex, InterfaceSlot};
+use tidegate_dataplane::types::{INTERFACES_MAX, IfIndex, InterfaceSlot, MacAddress};
 
 /// Gives interfaces their slots. A slot that becomes free is given again as late as possible, so
 /// that packets and counters of the old interface are not taken for the new one's.
@@ -66,7 +66,10 @@ pub(super) fn wanted(
     let mut wanted = Vec::new();
     for (link, entry) in chosen {
         match slots.slot(link.index) {
-            Some(slot) => wanted.extend(request(slot, link, entry, warnings)),
+            Some(slot) => {
+                let mac = network.own_mac(link);
+                wanted.extend(request((slot, mac), link, entry, warnings));
+            }
             None => warnings.push(format!(
                 "interface {} not attached: all {} slots are taken",
                 link.name,
@@ -92,9 +95,13 @@ pub(super) fn obstacle(link: &Link) -> Option<String> {
     if link.is_loopback || [ROAD_DEVICE, ROAD_PEER].contains(&&**name) {
         return Some(format!("interface {name} is not for clients or backends"));
     }
-    if &*link.kind == "bridge" {
-        // Generic XDP on a bridge sees frames of up to 64 KiB (T9).
-        return Some(format!("interface {name} is a bridge: not served in this release"));
+    if link.is_bridge() {
+        // Generic XDP on a bridge sees frames of up to 64 KiB (T9); natively on its ports it does
+        // not.
+        return Some(format!(
+            "interface {name} is a bridge: it is served by its ports, so name those \
+             (ip link show master {name})"
+        ));
     }
     if !link.is_ethernet {
         return Some(format!("interface {name} is not Ethernet: not served in this release"));
@@ -103,7 +110,7 @@ pub(super) fn obstacle(link: &Link) -> Option<String> {
 }
 
 fn request(
-    slot: InterfaceSlot,
+    (slot, mac): (InterfaceSlot, MacAddress),
     link: &Link,
     entry: &InterfaceConfig,
     warnings: &mut Vec<String>,
@@ -122,7 +129,7 @@ fn request(
         slot,
         name: link.name.to_string(),
         index: link.index,
-        mac: link.mac,
+        mac,
         queues,
         attach_mode: entry.attach_mode,
         copy_mode: entry.effective_copy_mode(),
@@ -156,7 +163,7 @@ pub(super) fn table(
             *entry = Some(Interface {
                 index: link.index,
                 name: link.name.clone(),
-                mac: link.mac,
+                mac: network.own_mac(link),
                 mtu_bytes: mtu(link.mtu_bytes),
                 side: interface_config(entries, &link.name).map(side).unwrap_or_default(),
             });

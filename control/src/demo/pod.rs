@@ -4,11 +4,12 @@ use super::rig::families;
 use super::{PodArgs, pattern_chunks};
 use crate::model::Family;
 use anyhow::{Context as _, Result};
-use axum::body::{Body, Bytes};
+use axum::body::{Body, BodyDataStream, Bytes};
 use axum::extract::{ConnectInfo, Path, State};
+use axum::http::StatusCode;
 use axum::{Json, Router, routing::get};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use futures::stream;
+use futures::{TryStreamExt as _, stream};
 use std::io::Write as _;
 use tokio::net::{TcpListener, UdpSocket};
 
@@ -46,7 +47,7 @@ async fn serve(args: &PodArgs) -> Result<()> {
 fn router(name: &str) -> Router {
     Router::new()
         .route("/", get(who))
-        .route("/bytes/{len}", get(download))
+        .route("/bytes/{len}", get(download).put(upload))
         .with_state(name.to_owned())
 }
 
@@ -67,6 +68,29 @@ async fn download(Path(len): Path<u64>) -> Body {
     Body::from_stream(stream::iter(
         chunks.map(|c| Ok::<_, core::convert::Infallible>(Bytes::from(c))),
     ))
+}
+
+/// Takes what `/bytes/N` would give, and says who it is; conflict if it differs.
+async fn upload(
+    State(pod): State<String>,
+    Path(len): Path<u64>,
+    body: Body,
+) -> Result<Json<serde_json::Value>, StatusCode> {
+    match is_pattern(len.min(DOWNLOAD_BYTES_MAX), body.into_data_stream()).await {
+        Ok(true) => Ok(Json(serde_json::json!({ "pod": pod, "bytes": len }))),
+        Ok(false) => Err(StatusCode::CONFLICT),
+        Err(_cut_short) => Err(StatusCode::BAD_REQUEST),
+    }
+}
+
+async fn is_pattern(len: u64, mut body: BodyDataStream) -> Result<bool, axum::Error> {
+    let mut expected = pattern_chunks(len).flatten();
+    while let Some(piece) = body.try_next().await? {
+        if !piece.iter().all(|byte| expected.next() == Some(*byte)) {
+            return Ok(false);
+        }
+    }
+    Ok(expected.next().is_none())
 }
 
 /// Answers `NAME PEER PAYLOAD`.

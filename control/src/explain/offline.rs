@@ -151,6 +151,7 @@ fn network(own: &[IpAddr]) -> NetworkState {
         addresses: Arc::new(own.iter().map(address).collect()),
         routes: Arc::default(),
         neighbours: Arc::new(GATEWAYS.map(|gateway| ((interface, gateway), known)).into()),
+        bridge_ports: Arc::default(),
     };
     // The prefixes' default is the one that covers everything.
     let routes = Arc::make_mut(&mut network.routes);

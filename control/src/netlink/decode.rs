@@ -225,6 +225,22 @@ fn ip(address: &RouteAddress) -> Option<IpAddr> {
     }
 }
 
+/// Behind which port of which bridge a link address is. `None` for the ports' own addresses and for
+/// what is no bridge's, as a VXLAN device's own table.
+pub(super) fn bridge_port(message: &NeighbourMessage) -> Option<((IfIndex, MacAddress), IfIndex)> {
+    let (mut bridge, mut link_address) = (None, None);
+    for attribute in &message.attributes {
+        match attribute {
+            NeighbourAttribute::Controller(index) => bridge = Some(IfIndex(*index)),
+            NeighbourAttribute::LinkLayerAddress(bytes) => link_address = mac(bytes),
+            _ => {}
+        }
+    }
+    let port = IfIndex(message.header.ifindex);
+    let is_learnt = message.header.state != KernelState::Permanent;
+    is_learnt.then_some(((bridge?, link_address?), port))
+}
+
 pub(super) fn neighbour(message: &NeighbourMessage) -> Option<((IfIndex, IpAddr), Neighbour)> {
     let (mut address, mut link_address, mut flags) = (None, None, NeighbourExtFlags::empty());
     for attribute in &message.attributes {

@@ -6,11 +6,11 @@ use super::error::NetlinkError;
 use super::state::NetworkState;
 use futures::{StreamExt, TryStreamExt};
 use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
-use rtnetlink::packet_route::RouteNetlinkMessage as Message;
 use rtnetlink::packet_route::neighbour::{
     NeighbourAttribute, NeighbourExtFlags, NeighbourFlags, NeighbourState as KernelState,
 };
 use rtnetlink::packet_route::route::RouteMessage;
+use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage as Message};
 use rtnetlink::{Handle, MulticastGroup, RouteMessageBuilder};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -127,16 +127,18 @@ impl Drop for Mirror {
 
 /// Which tables are to be read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "a set of four")]
+#[expect(clippy::struct_excessive_bools, reason = "a set of five")]
 struct Tables {
     links: bool,
     addresses: bool,
     routes: bool,
     neighbours: bool,
+    bridge_ports: bool,
 }
 
 impl Tables {
-    const ALL: Self = Self { links: true, addresses: true, routes: true, neighbours: true };
+    const ALL: Self =
+        Self { links: true, addresses: true, routes: true, neighbours: true, bridge_ports: true };
 
     /// What an event may have changed. A link that goes down takes routes and neighbours along.
     fn of(message: &NetlinkMessage<Message>) -> Self {
@@ -150,8 +152,11 @@ impl Tables {
             NetlinkPayload::InnerMessage(Message::NewRoute(_) | Message::DelRoute(_)) => {
                 Self { routes: true, ..none }
             }
-            NetlinkPayload::InnerMessage(Message::NewNeighbour(_) | Message::DelNeighbour(_)) => {
-                Self { neighbours: true, ..none }
+            NetlinkPayload::InnerMessage(
+                Message::NewNeighbour(message) | Message::DelNeighbour(message),
+            ) => {
+                let is_bridge = message.header.family == AddressFamily::Bridge;
+                Self { neighbours: !is_bridge, bridge_ports: is_bridge, ..none }
             }
             _ => none,
         }
@@ -163,6 +168,7 @@ impl Tables {
             addresses: self.addresses | other.addresses,
             routes: self.routes | other.routes,
             neighbours: self.neighbours | other.neighbours,
+            bridge_ports: self.bridge_ports | other.bridge_ports,
         }
     }
 }
@@ -246,6 +252,12 @@ async fn read(
         let messages = handle.neighbours().get().execute().try_collect::<Vec<_>>().await;
         let messages = messages.map_err(list("neighbours"))?;
         state.neighbours = Arc::new(messages.iter().filter_map(decode::neighbour).collect());
+    }
+    if tables.bridge_ports {
+        let request = handle.neighbours().get().set_address_family(AddressFamily::Bridge);
+        let messages = request.execute().try_collect::<Vec<_>>().await;
+        let messages = messages.map_err(list("the bridges' forwarding tables"))?;
+        state.bridge_ports = Arc::new(messages.iter().filter_map(decode::bridge_port).collect());
     }
     Ok(())
 }

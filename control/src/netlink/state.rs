@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use tidegate_dataplane::types::{IfIndex, MacAddress};
 
-/// The node's network. Cheap to clone: the four tables are shared.
+/// The node's network. Cheap to clone: the tables are shared.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NetworkState {
     /// Grows by one with every change.
@@ -21,6 +21,8 @@ pub struct NetworkState {
     pub routes: Arc<Routes>,
     /// Neighbours by interface and address.
     pub neighbours: Arc<BTreeMap<(IfIndex, IpAddr), Neighbour>>,
+    /// Bridges' forwarding tables: by bridge and link address the port behind which it is.
+    pub bridge_ports: Arc<BTreeMap<(IfIndex, MacAddress), IfIndex>>,
 }
 
 /// The main table: prefix to routes, the lowest metric first.
@@ -127,7 +129,25 @@ pub enum NeighbourState {
     Failed,
 }
 
+impl Link {
+    /// A bridge of the kernel's.
+    pub fn is_bridge(&self) -> bool {
+        &*self.kind == "bridge"
+    }
+}
+
 impl NetworkState {
+    /// The bridge that a link is a port of.
+    pub fn bridge_of(&self, link: &Link) -> Option<&Link> {
+        self.links.get(&link.master?).filter(|master| master.is_bridge())
+    }
+
+    /// The link address that this node has on a link, in both directions: a port of a bridge
+    /// receives for the bridge.
+    pub fn own_mac(&self, link: &Link) -> MacAddress {
+        self.bridge_of(link).unwrap_or(link).mac
+    }
+
     /// The link with this name.
     pub fn link_named(&self, name: &str) -> Option<&Link> {
         self.links.values().find(|link| &*link.name == name)

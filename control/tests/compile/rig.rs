@@ -44,6 +44,7 @@ pub(crate) const ETH0: IfIndex = IfIndex(2);
 pub(crate) const ETH1: IfIndex = IfIndex(3);
 pub(crate) const VETH_A: IfIndex = IfIndex(4);
 pub(crate) const VETH_B: IfIndex = IfIndex(5);
+pub(crate) const CNI0: IfIndex = IfIndex(6);
 
 impl Rig {
     pub(crate) fn new() -> Self {
@@ -129,12 +130,35 @@ impl Rig {
             is_up: true,
             is_ethernet: true,
             is_loopback: false,
-            kind: if name.starts_with("veth") { "veth".into() } else { "".into() },
+            kind: match name.get(..3) {
+                Some("vet") => "veth".into(),
+                Some("cni") => "bridge".into(),
+                _ => "".into(),
+            },
             master: None,
             rx_queue_count: 2,
             peer: None,
         };
         Arc::make_mut(&mut self.network.links).insert(index, link);
+    }
+
+    pub(crate) fn remove_routes(&mut self) {
+        self.network.routes = Arc::default();
+    }
+
+    pub(crate) fn forget_ports(&mut self) {
+        self.network.bridge_ports = Arc::default();
+    }
+
+    /// Makes a link a port of a bridge.
+    pub(crate) fn enslave(&mut self, port: IfIndex, bridge: IfIndex) {
+        let links = Arc::make_mut(&mut self.network.links);
+        links.get_mut(&port).unwrap().master = Some(bridge);
+    }
+
+    /// What a bridge has learnt: behind which port a link address is.
+    pub(crate) fn teach(&mut self, bridge: IfIndex, mac: MacAddress, port: IfIndex) {
+        Arc::make_mut(&mut self.network.bridge_ports).insert((bridge, mac), port);
     }
 
     pub(crate) fn add_address(&mut self, interface: IfIndex, address: &str) {

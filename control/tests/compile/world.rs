@@ -1,6 +1,6 @@
 //! A cluster and a node's network that change at random.
 
-use crate::rig::{ETH0, ETH1, Rig, VETH_A, VETH_B, mac};
+use crate::rig::{CNI0, ETH0, ETH1, Rig, VETH_A, VETH_B, mac};
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::discovery::v1 as discovery;
 use serde_json::{Value, json};
@@ -24,7 +24,7 @@ const ADDRESSES: [&str; 8] = [
     "172.16.0.1",
     "10.0.0.77",
 ];
-const LINKS: [(IfIndex, u16); 4] = [(ETH0, 1), (ETH1, 2), (VETH_A, 3), (VETH_B, 4)];
+const LINKS: [(IfIndex, u16); 5] = [(ETH0, 1), (ETH1, 2), (VETH_A, 3), (VETH_B, 4), (CNI0, 5)];
 
 /// What a compiler is told.
 pub(crate) struct World {
@@ -38,7 +38,9 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new(seed: u64) -> Self {
         let random = Random::new(seed.wrapping_mul(0x9e37_79b9).wrapping_add(1));
-        Self { store: Store::new("gw"), rig: Rig::new(), random, told: Vec::new() }
+        let mut rig = Rig::new();
+        rig.add_link(CNI0, "cni0");
+        Self { store: Store::new("gw"), rig, random, told: Vec::new() }
     }
 
     fn pick<'a>(&mut self, list: &[&'a str]) -> &'a str {
@@ -218,9 +220,9 @@ impl World {
     }
 
     fn change_network(&mut self) {
-        let (link, slot) = LINKS[self.random.below(4) as usize];
+        let (link, slot) = LINKS[self.random.below(5) as usize];
         let slot = InterfaceSlot(slot);
-        let kind = self.random.below(10);
+        let kind = self.random.below(12);
         self.told.push(format!("network: {kind} of link {}", link.0));
         match kind {
             0 | 1 => drop(self.rig.attached.insert(slot, link)),
@@ -241,6 +243,15 @@ impl World {
                 let address = self.pick(&[address, "192.168.1.2", "192.168.1.3"]);
                 let state = NeighbourState::Known(mac(IfIndex(self.random.below(200))));
                 self.rig.set_neighbour(link, address, state);
+            }
+            9 if link != CNI0 => {
+                let is_port = self.is(60);
+                let links = Arc::make_mut(&mut self.rig.network.links);
+                links.get_mut(&link).unwrap().master = is_port.then_some(CNI0);
+            }
+            10 => {
+                let half = self.random.below(2) * 100;
+                (half..half + 100).for_each(|n| self.rig.teach(CNI0, mac(IfIndex(n)), link));
             }
             _ => {
                 let is_random = self.is(50);

@@ -46,6 +46,8 @@ impl Affected {
         affected.add_routes(&old.network, &new.network);
         let keys = differing(&old.network.neighbours, &new.network.neighbours);
         affected.neighbours.extend(keys.copied());
+        let moved = differing(&old.network.bridge_ports, &new.network.bridge_ports);
+        affected.interfaces.extend(moved.map(|(bridge, _)| *bridge));
         affected
     }
 
@@ -63,6 +65,10 @@ impl Affected {
                 self.networks.extend(through(&routes.v6, &turned).map(IpNet::V6));
             }
         }
+        // Whether backends may be behind a bridge, its ports tell.
+        let all = || [old, new].into_iter().flat_map(|network| network.links.values());
+        let ports = all().filter(|link| changed.contains(&link.index));
+        self.interfaces.extend(ports.filter_map(|link| link.master));
         self.interfaces.extend(changed);
     }
 

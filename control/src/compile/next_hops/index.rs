@@ -14,6 +14,7 @@ const FIRST: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 #[derive(Debug, Default)]
 pub(super) struct Index {
     ids: BTreeMap<IpAddress, NextHopId>,
+    /// By the interface of their route, and where that is a bridge by its port too.
     by_interface: BTreeSet<(IfIndex, NextHopId)>,
     /// Those whose neighbour is another than the address itself.
     by_gateway: BTreeSet<(IfIndex, IpAddr, NextHopId)>,
@@ -34,15 +35,19 @@ impl Index {
 
     /// The way of `id` is `after` now.
     pub(super) fn follow(&mut self, id: NextHopId, before: &Way, after: &Way) {
-        if (before.interface, before.neighbour) == (after.interface, after.neighbour) {
+        let ends = |way: &Way| (way.interface, way.egress, way.neighbour);
+        if ends(before) == ends(after) {
             return;
         }
-        if let Some(interface) = before.interface {
+        for interface in [before.interface, before.egress].into_iter().flatten() {
             self.by_interface.remove(&(interface, id));
+        }
+        let after_interfaces = [after.interface, after.egress].into_iter().flatten();
+        self.by_interface.extend(after_interfaces.map(|interface| (interface, id)));
+        if let Some(interface) = before.interface {
             self.by_gateway.remove(&(interface, before.neighbour.unwrap_or(FIRST), id));
         }
         if let Some(interface) = after.interface {
-            self.by_interface.insert((interface, id));
             let gateway = after.neighbour.filter(|n| IpAddress::from(*n) != after.entry.address);
             self.by_gateway.extend(gateway.map(|gateway| (interface, gateway, id)));
         }

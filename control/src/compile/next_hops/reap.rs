@@ -34,7 +34,8 @@ impl NextHops {
     fn free(&mut self, id: NextHopId) {
         let Some(hop) = self.hops.get_mut(id.0 as usize).and_then(Option::take) else { return };
         let address = hop.way.entry.address;
-        let gone = super::world::Way { interface: None, neighbour: None, ..hop.way.clone() };
+        let gone =
+            super::world::Way { interface: None, egress: None, neighbour: None, ..hop.way.clone() };
         self.index.follow(id, &hop.way, &gone);
         self.index.remove(address);
         self.table.set(id.0 as usize, NextHop::default());

@@ -169,7 +169,7 @@ impl NextHops {
     /// no more.
     fn count(&mut self, id: NextHopId, is_more: bool) {
         let Some(way) = self.hop(id).map(|hop| &hop.way) else { return };
-        let interface = way.interface.filter(|_| way.is_for_backends);
+        let interface = way.egress.filter(|_| way.is_for_backends);
         let neighbour = way.interface.zip(way.neighbour).filter(|_| way.is_to_be_probed);
         if let Some(interface) = interface {
             change(&mut self.egress, interface, is_more);

@@ -26,6 +26,8 @@ pub(in crate::compile) struct WorldView<'a> {
 
 struct WayOut<'a> {
     link: &'a Link,
+    /// The node's link address there.
+    mac: MacAddress,
     /// Backends may be behind it.
     is_for_backends: bool,
     /// Its slot, if packets may leave by it, else why not.
@@ -36,7 +38,10 @@ struct WayOut<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Way {
     pub(super) entry: NextHop,
+    /// The route's interface, whose neighbours are asked.
     pub(super) interface: Option<IfIndex>,
+    /// The interface that frames leave by: of a bridge the port.
+    pub(super) egress: Option<IfIndex>,
     pub(super) neighbour: Option<IpAddr>,
     /// Flows may leave by the interface once it is attached, so it is wanted.
     pub(super) is_for_backends: bool,
@@ -53,7 +58,8 @@ impl World {
         let is_same_network = Arc::ptr_eq(&a.links, &b.links)
             && Arc::ptr_eq(&a.addresses, &b.addresses)
             && Arc::ptr_eq(&a.routes, &b.routes)
-            && Arc::ptr_eq(&a.neighbours, &b.neighbours);
+            && Arc::ptr_eq(&a.neighbours, &b.neighbours)
+            && Arc::ptr_eq(&a.bridge_ports, &b.bridge_ports);
         is_same_network && self.attached == other.attached && self.interfaces == other.interfaces
     }
 }
@@ -82,25 +88,31 @@ impl<'a> WorldView<'a> {
             return Way::none(address, NextHopState::NoRoute, "no route");
         };
         let (interface, neighbour) = (*interface, *neighbour);
-        let gone = || format!("interface {} is gone", interface.0);
-        let Some(way_out) = self.way_out(interface) else {
-            return Way::none(address, NextHopState::NotAttached, &gone());
-        };
         // Sticky: once known, a link address outlives the kernel's entry, as long as the way is
         // the same. A backend that answers must not fall out because ARP is late.
         let is_same = before.interface == Some(interface) && before.neighbour == Some(neighbour);
         let is_known = is_same && before.entry.state == NextHopState::Resolved;
         let mac = mac.or(is_known.then_some(before.entry.destination_mac));
+        let is_there = is_same && mac == Some(before.entry.destination_mac);
+        let egress = self.egress(interface, mac, before.egress.filter(|_| is_there));
+        let gone = || format!("interface {} is gone", interface.0);
+        let Some(way_out) = self.way_out(egress.unwrap_or(interface)) else {
+            return Way::none(address, NextHopState::NotAttached, &gone());
+        };
         let entry = NextHop {
-            source_mac: way_out.link.mac,
+            source_mac: way_out.mac,
             snat_address: source.map(Into::into),
             mtu_bytes: interfaces::mtu(mtu_bytes.unwrap_or(u32::MAX).min(way_out.link.mtu_bytes)),
             ..unusable(address, NextHopState::Resolved)
         };
-        let (entry, reason) = way_out.complete(&entry, mac, neighbour);
+        let (entry, reason) = match egress {
+            Some(_) => way_out.complete(&entry, mac, neighbour),
+            None => way_out.unlearnt(&entry, mac, neighbour),
+        };
         Way {
             entry,
             interface: Some(interface),
+            egress,
             neighbour: Some(neighbour),
             is_for_backends: way_out.is_for_backends,
             // Asked before its interface is attached, a neighbour is known by then; on interfaces
@@ -108,6 +120,24 @@ impl<'a> WorldView<'a> {
             is_to_be_probed: way_out.is_for_backends && !is_managed,
             reason,
         }
+    }
+
+    /// Where frames to `mac` leave, if the route says `interface`: of a bridge the port behind
+    /// which it is, and where the bridge has forgotten a silent pod, the port it was behind
+    /// `before`.
+    fn egress(
+        &self,
+        interface: IfIndex,
+        mac: Option<MacAddress>,
+        before: Option<IfIndex>,
+    ) -> Option<IfIndex> {
+        let network = &self.world.network;
+        if !network.links.get(&interface).is_some_and(Link::is_bridge) {
+            return Some(interface);
+        }
+        let learnt = network.bridge_ports.get(&(interface, mac?)).copied();
+        let is_port = |link: &Link| link.is_up && link.master == Some(interface);
+        learnt.or(before).filter(|port| network.links.get(port).is_some_and(is_port))
     }
 
     fn way_out(&mut self, interface: IfIndex) -> Option<&WayOut<'a>> {
@@ -121,10 +151,35 @@ impl<'a> WayOut<'a> {
     fn of(world: &'a World, interface: IfIndex) -> Option<Self> {
         let link = world.network.links.get(&interface)?;
         let entry = interface_config(&world.interfaces, &link.name);
+        let is_backends = |name: &str| {
+            let entry = interface_config(&world.interfaces, name);
+            entry.is_some_and(|entry| entry.role != Role::Client)
+        };
+        let is_for_backends = if link.is_bridge() {
+            let mut ports = world.network.links.values();
+            ports.any(|port| port.master == Some(interface) && is_backends(&port.name))
+        } else {
+            is_backends(&link.name)
+        };
         let mut attached = world.attached.iter();
         let slot = attached.find(|(_, index)| **index == interface).map(|(slot, _)| *slot);
-        let is_for_backends = entry.is_some_and(|entry| entry.role != Role::Client);
-        Some(Self { link, is_for_backends, slot: usable_slot(link, slot, entry) })
+        let mac = world.network.own_mac(link);
+        Some(Self { link, mac, is_for_backends, slot: usable_slot(link, slot, entry) })
+    }
+
+    /// Of a bridge, while it is not known behind which port the neighbour is.
+    fn unlearnt(
+        &self,
+        entry: &NextHop,
+        mac: Option<MacAddress>,
+        neighbour: IpAddr,
+    ) -> (NextHop, Option<Arc<str>>) {
+        let name = &self.link.name;
+        let reason = match mac {
+            None => format!("neighbour {neighbour} unresolved on {name}"),
+            Some(mac) => format!("bridge {name} does not know the port of {neighbour} ({mac})"),
+        };
+        (unusable(entry.address, NextHopState::Unresolved), Some(reason.into()))
     }
 
     fn complete(
@@ -167,6 +222,7 @@ impl Way {
         Self {
             entry: unusable(address, state),
             interface: None,
+            egress: None,
             neighbour: None,
             is_for_backends: false,
             is_to_be_probed: false,

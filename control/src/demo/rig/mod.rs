@@ -5,6 +5,7 @@ mod daemon;
 mod kernel_nat;
 mod namespace;
 mod plan;
+mod plumbing;
 mod pod;
 mod process;
 mod topology;
@@ -16,6 +17,7 @@ pub use namespace::{NetNs, remove_leftovers};
 pub use plan::{
     Arms, CLIENT, CLIENT_V6, GATEWAY, GATEWAY_V6, RigPlan, client_of, families, gateway_of,
 };
+pub use plumbing::Plumbing;
 pub use pod::{Node, Pod};
 pub use process::Process;
 pub use topology::Topology;

@@ -1,6 +1,6 @@
 //! What shape the rig shall have, and its addresses.
 
-use super::{RigError, Topology};
+use super::{Plumbing, RigError, Topology};
 use crate::model::Family;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
@@ -62,13 +62,15 @@ pub struct RigPlan {
     pub arms: Arms,
     /// Queues of the veths between client, gateway and node2, each direction.
     pub queues: u32,
+    /// How the nodes connect their pods.
+    pub plumbing: Plumbing,
 }
 
 impl RigPlan {
-    /// Two arms, one queue. `kind` is a word such as `demo`; leftovers of the same kind whose
-    /// process is gone are removed at build.
+    /// Two arms, one queue, pods as `ptp` connects them. `kind` is a word such as `demo`; leftovers
+    /// of the same kind whose process is gone are removed at build.
     pub const fn new(kind: &'static str) -> Self {
-        Self { kind, arms: Arms::Two, queues: 1 }
+        Self { kind, arms: Arms::Two, queues: 1, plumbing: Plumbing::PointToPoint }
     }
 
     /// With this many queues.
@@ -82,6 +84,13 @@ impl RigPlan {
     #[must_use]
     pub const fn arms(mut self, arms: Arms) -> Self {
         self.arms = arms;
+        self
+    }
+
+    /// With pods connected in this way.
+    #[must_use]
+    pub const fn plumbing(mut self, plumbing: Plumbing) -> Self {
+        self.plumbing = plumbing;
         self
     }
 

@@ -1,8 +1,8 @@
 //! A pod: a namespace of its own behind a veth on its node, and the servers inside.
 
-use super::plan::families;
+use super::plumbing::PodEnds;
 use super::process::Process;
-use super::{NetNs, RigError};
+use super::{NetNs, Plumbing, RigError};
 use crate::model::Family;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
@@ -34,7 +34,7 @@ impl Node {
         }
     }
 
-    /// The address that the node has on the host end of each of its pods' veths.
+    /// The address that the node has towards its pods, where it has one there.
     pub const fn pod_gateway(self) -> Ipv4Addr {
         self.pod_address(1)
     }
@@ -81,34 +81,24 @@ pub struct Pod {
 }
 
 impl Pod {
-    /// Connects `netns` to its node as the CNI plugin `ptp` does: a veth whose host end carries
-    /// the node's pod gateway address, and a host route. At most 200 pods.
+    /// Connects `netns` to its node. At most 200 pods.
     pub(super) fn connect(
         netns: NetNs,
         host: &NetNs,
         node: Node,
         (name, index): (&str, usize),
+        plumbing: Plumbing,
     ) -> Result<Self, RigError> {
         let octet = u8::try_from(10 + index).unwrap_or(u8::MAX);
         let (address, address_v6) = (node.pod_address(octet), node.pod_address_v6(octet.into()));
-        let host_interface = format!("veth{index}");
-        host.ip(&format!(
-            "link add {host_interface} type veth peer name eth0 netns {}",
-            netns.name()
-        ))?;
-        host.ip(&format!("link set {host_interface} up"))?;
-        netns.ip("link set eth0 up")?;
-        for family in families() {
-            let (address, gateway, length) = match family {
-                Family::V4 => (IpAddr::V4(address), IpAddr::V4(node.pod_gateway()), 32),
-                Family::V6 => (IpAddr::V6(address_v6), IpAddr::V6(node.pod_gateway_v6()), 128),
-            };
-            host.ip(&format!("addr add {gateway}/{length} dev {host_interface}"))?;
-            host.ip(&format!("route add {address}/{length} dev {host_interface}"))?;
-            netns.ip(&format!("addr add {address}/{length} dev eth0"))?;
-            netns.ip(&format!("route add {gateway} dev eth0"))?;
-            netns.ip(&format!("route add default via {gateway} dev eth0"))?;
-        }
+        let host_interface = plumbing.host_interface(index);
+        plumbing.connect(&PodEnds {
+            pod: &netns,
+            host,
+            node,
+            interface: &host_interface,
+            addresses: [address.into(), address_v6.into()],
+        })?;
         let name = name.to_owned();
         Ok(Self { servers: None, netns, name, node, address, address_v6, host_interface })
     }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! two arms    client eth0 -- eth0 gateway eth1 -- eth0 node2   pods: a veth each on their node,
-//! one arm     client eth0 --+-- eth0 gateway                   as the CNI plugin `ptp` makes them
+//! one arm     client eth0 --+-- eth0 gateway                   connected as the plan says
 //!                           +-- eth0 node2   (bridge in `segment`)
 //! ```
 
@@ -48,6 +48,9 @@ impl Topology {
         rig.set_parameters()?;
         rig.lay_cables()?;
         rig.add_addresses()?;
+        for (host, node) in [(&rig.gateway, Node::Gateway), (&rig.node2, Node::Node2)] {
+            rig.plan.plumbing.prepare(host, node)?;
+        }
         Ok(rig)
     }
 
@@ -98,7 +101,7 @@ impl Topology {
         };
         let netns = NetNs::create(&format!("{}-{name}", self.prefix))?;
         set_ipv6_parameters(&netns)?;
-        self.pods.push(Pod::connect(netns, host, node, (name, index))?);
+        self.pods.push(Pod::connect(netns, host, node, (name, index), self.plan.plumbing)?);
         Ok(&mut self.pods[index])
     }
 
