@@ -12,6 +12,7 @@ pub mod events;
 pub mod explain;
 pub mod fault;
 pub mod health;
+pub mod latency;
 pub mod metrics;
 pub mod model;
 pub mod netlink;

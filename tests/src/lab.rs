@@ -247,7 +247,10 @@ pub fn packets_of(list: &[ReasonReport], reason: &str) -> u64 {
 }
 
 /// The demo's config with `changes` made: pairs of what stands there and what shall.
-pub(crate) fn configure(changes: &[(&str, &str)]) -> Result<String> {
+///
+/// # Errors
+/// It has no such line.
+pub fn configure(changes: &[(&str, &str)]) -> Result<String> {
     let mut text = CONFIG.to_owned();
     for (old, new) in changes {
         ensure!(text.contains(old), "the demo's config has no line {old:?}");

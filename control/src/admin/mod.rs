@@ -3,6 +3,7 @@
 
 pub mod client;
 mod event_report;
+mod latency;
 pub mod query;
 pub mod report;
 pub mod server;

@@ -3,14 +3,15 @@
 
 use crate::admin::EventReport;
 use crate::admin::report::{
-    BackendReport, DropsReport, FlowReport, InterfaceReport, LatencyReport, List, NeighborReport,
-    ServiceReport, StatusReport, WorkerReport,
+    BackendReport, DropsReport, FlowReport, InterfaceReport, List, NeighborReport, ServiceReport,
+    StatusReport, WorkerReport,
 };
 use crate::explain::{Explanation, Question};
+use crate::latency::interval::Span;
+use crate::latency::measured::{Intervals, Measured};
 use crate::metrics::family::Family;
 use k8s_openapi::api::core::v1 as core;
 use std::time::Duration;
-use tidegate_dataplane::stats::Stage;
 use tokio::sync::{mpsc, oneshot};
 
 /// Where an answer goes. A caller that went away is no error.
@@ -47,10 +48,10 @@ pub enum Query {
     EndpointsObjects(Answer<List<core::Endpoints>>),
     /// `/api/v1/events`: the last ones.
     Events(Answer<List<EventReport>>),
-    /// `/api/v1/latency`.
-    Latency(Answer<LatencyReport>),
-    /// `/api/v1/latency.hgrm`: one stage's percentile distribution as text.
-    LatencyHgrm(Stage, Answer<String>),
+    /// `/api/v1/latency`: since start or reset.
+    Latency(Answer<Measured>),
+    /// `/api/v1/latency` and `.hlog`: by interval.
+    LatencyIntervals(Span, Answer<Intervals>),
     /// `/metrics`: what there is to tell, and whether native histograms are wanted.
     Metrics(Answer<(Vec<Family>, bool)>),
     /// `POST /api/v1/explain`.

@@ -346,7 +346,9 @@ pub struct LatencyReport {
     pub sampled_every: u32,
     /// Seconds that the figures cover.
     pub seconds: u64,
-    /// The stages.
+    /// The last interval that ended; 0 before the first. What came `after` it can be asked for.
+    pub last_interval: u64,
+    /// The stages, and within each: all packets, then each kind.
     pub stages: Vec<StageReport>,
 }
 
@@ -356,6 +358,8 @@ pub struct LatencyReport {
 pub struct StageReport {
     /// `queue wait`, `forwarding` or `total`.
     pub stage: String,
+    /// `all`, `new flow`, `established` or `reply`.
+    pub kind: String,
     /// Packets measured.
     pub count: u64,
     /// Smallest.

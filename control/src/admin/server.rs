@@ -1,5 +1,6 @@
 //! The server: axum over a UNIX socket that only the owner may open.
 
+use crate::admin::latency;
 use crate::admin::query::{Answer, Mailbox, Query, QueryError};
 use crate::admin::report::StatusReport;
 use crate::explain::{Explanation, Question};
@@ -17,7 +18,6 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use tidegate_dataplane::stats::Stage;
 use tokio::net::{UnixListener, UnixStream};
 
 /// Flows listed where the caller names no limit.
@@ -85,7 +85,8 @@ impl Listening {
     /// None in practice: accept errors are retried.
     pub async fn serve(self, mailbox: Mailbox) -> io::Result<()> {
         let Self { listener, file } = self;
-        let served = axum::serve(listener, router(mailbox)).await;
+        let served =
+            axum::serve(listener, read_only(mailbox.clone()).merge(changes(mailbox))).await;
         drop(file);
         served
     }
@@ -104,8 +105,8 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// The routes.
-pub fn router(mailbox: Mailbox) -> Router {
+/// The routes that only tell, for a listener on the network.
+pub fn read_only(mailbox: Mailbox) -> Router {
     Router::new()
         .route("/api/v1/status", get(|s| json(s, Query::Status)))
         .route("/api/v1/services", get(|s| json(s, Query::Services)))
@@ -118,14 +119,18 @@ pub fn router(mailbox: Mailbox) -> Router {
         .route("/api/v1/kubernetes/endpoints", get(|s| json(s, Query::EndpointsObjects)))
         .route("/api/v1/events", get(|s| json(s, Query::Events)))
         .route("/api/v1/neighbors", get(|s| json(s, Query::Neighbors)))
-        .route("/api/v1/latency", get(|s| json(s, Query::Latency)))
-        .route("/api/v1/latency.hgrm", get(hgrm))
-        .route("/api/v1/latency/reset", post(|s| json(s, Query::ResetLatency)))
         .route("/api/v1/explain", post(explain))
         .route("/livez", get(livez))
         .route("/metrics", get(scrape))
         .route("/readyz", get(readyz))
-        .with_state(mailbox)
+        .with_state(mailbox.clone())
+        .merge(latency::routes(mailbox))
+}
+
+/// The routes that change something: on the socket alone.
+fn changes(mailbox: Mailbox) -> Router {
+    let reset = post(|s| json(s, Query::ResetLatency));
+    Router::new().route("/api/v1/latency/reset", reset).with_state(mailbox)
 }
 
 /// The route that the kubelet asks, for a listener of its own.
@@ -178,25 +183,6 @@ async fn flows(
     let limit = parameters.limit.unwrap_or(FLOWS_DEFAULT).min(FLOWS_MAX);
     let list = mailbox.ask(|answer| Query::Flows(limit, answer)).await?;
     Ok(Json(list).into_response())
-}
-
-#[derive(Debug, Deserialize)]
-struct StageParameter {
-    stage: Option<String>,
-}
-
-async fn hgrm(
-    State(mailbox): State<Mailbox>,
-    Parameters(parameters): Parameters<StageParameter>,
-) -> Result<Response, QueryError> {
-    let name = parameters.stage.as_deref().unwrap_or(Stage::Total.name());
-    let Some(stage) = Stage::ALL.iter().copied().find(|stage| stage.name() == name) else {
-        let names: Vec<_> = Stage::ALL.iter().map(|stage| stage.name()).collect();
-        let text = format!("no stage {name}; there are: {}\n", names.join(", "));
-        return Ok((StatusCode::BAD_REQUEST, text).into_response());
-    };
-    let text = mailbox.ask(|answer| Query::LatencyHgrm(stage, answer)).await?;
-    Ok(text.into_response())
 }
 
 async fn explain(
@@ -255,7 +241,10 @@ mod tests {
     use crate::cli::view::fixtures;
     use crate::explain::{Answer, Outcome};
     use crate::fault::{Exit, Fault};
+    use axum::body::{Body, to_bytes};
+    use axum::http::Request;
     use tokio::sync::mpsc::Receiver;
+    use tower::ServiceExt as _;
 
     /// A control thread with fixed reports.
     async fn answer(mut queries: Receiver<Query>) {
@@ -272,7 +261,10 @@ mod tests {
                 Query::Workers(answer) => {
                     answer.send(List { items: vec![fixtures::worker()] }).is_ok()
                 }
-                Query::LatencyHgrm(stage, answer) => answer.send(stage.name().to_owned()).is_ok(),
+                Query::Latency(answer) => answer.send(fixtures::measured()).is_ok(),
+                Query::LatencyIntervals(span, answer) => {
+                    answer.send(fixtures::intervals(span)).is_ok()
+                }
                 Query::ResetLatency(answer) => answer.send(()).is_ok(),
                 Query::Explain(question, answer) => answer.send(explanation(question)).is_ok(),
                 // The others fall: their callers see a control thread that stops.
@@ -321,11 +313,7 @@ mod tests {
         let (_folder, client, _) = served().await;
         let flows: List<FlowReport> = client.get("/api/v1/flows?limit=2").await.unwrap();
         assert_eq!(flows.items.len(), 2);
-        let hgrm = client.get_text("/api/v1/latency.hgrm?stage=queue%20wait").await.unwrap();
-        assert_eq!(hgrm, "queue wait");
         client.post("/api/v1/latency/reset").await.unwrap();
-        let error = client.get_text("/api/v1/latency.hgrm?stage=x").await.unwrap_err();
-        assert!(error.to_string().contains("forwarding"), "{error}");
     }
 
     #[tokio::test]
@@ -344,6 +332,31 @@ mod tests {
         let (_folder, client, _) = served().await;
         let error = client.get_text("/api/v1/latency/reset").await.unwrap_err();
         assert!(error.to_string().contains("405"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn the_network_may_read_and_not_change() {
+        let (mailbox, queries) = mailbox();
+        tokio::spawn(answer(queries));
+        let ask = async |method: &str, path: &str| {
+            let request = Request::builder().method(method).uri(path).body(Body::empty());
+            let router = read_only(mailbox.clone());
+            let response = router.oneshot(request.unwrap()).await.unwrap();
+            let status = response.status().as_u16();
+            let body = to_bytes(response.into_body(), 1 << 20).await.unwrap();
+            (status, String::from_utf8(body.to_vec()).unwrap())
+        };
+        assert_eq!(ask("POST", "/api/v1/latency/reset").await.0, 404);
+        assert_eq!(ask("GET", "/api/v1/status").await.0, 200);
+        let (_, hlog) = ask("GET", "/api/v1/latency.hlog?stage=queue-wait&after=1").await;
+        assert!(hlog.contains("queue wait") && hlog.contains("#[Intervals 2 to 3]"), "{hlog}");
+        assert_eq!(hlog.matches("Tag=worker0,").count(), 2);
+        let (_, hgrm) = ask("GET", "/api/v1/latency.hgrm?kind=reply&window=1m").await;
+        assert!(hgrm.contains("Total count    =            3]"), "{hgrm}");
+        let (_, json) = ask("GET", "/api/v1/latency.json").await;
+        assert!(json.contains("\"lastInterval\":3") && json.contains("\"kind\":\"reply\""));
+        let (status, words) = ask("GET", "/api/v1/latency.hgrm?stage=x").await;
+        assert!(status == 400 && words.contains("forwarding"), "{words}");
     }
 
     #[tokio::test]

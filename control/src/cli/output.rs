@@ -25,13 +25,21 @@ pub enum Format {
 /// # Errors
 /// Stdout cannot be written, a full disk for example.
 pub fn print(text: &str) -> Result<(), Fault> {
+    print_on(text).map(drop)
+}
+
+/// Writes to stdout, of which there may be more. Whether anybody still reads.
+///
+/// # Errors
+/// As [`print`].
+pub fn print_on(text: &str) -> Result<bool, Fault> {
     let mut stdout = io::stdout().lock();
     let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
     match written {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(Fault::from_error(Exit::Failed, "write to stdout", &error))
         }
-        Ok(()) | Err(_) => Ok(()),
+        written => Ok(written.is_ok()),
     }
 }
 

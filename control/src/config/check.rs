@@ -1,7 +1,7 @@
 //! What no single field can know: ranges, and fields that must fit together. All at once.
 
 use super::cpu_list::Cpus;
-use super::file::{ClusterIp, Config};
+use super::file::{ClusterIp, Config, Latency};
 use super::interfaces::{InterfaceConfig, Role};
 use super::scalars::TableSize;
 use super::{NodePortAddress, Problem, source};
@@ -41,6 +41,8 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
     memory(config, &mut found);
     load_balancer(config, &mut found);
     conntrack(config, &mut found);
+    listeners(config, &mut found);
+    latency(&config.latency, &mut found);
     if !config.admin_socket.is_absolute() {
         found.add("adminSocket", "is not an absolute path");
     }
@@ -222,6 +224,36 @@ fn conntrack(config: &Config, found: &mut Found) {
     }
 }
 
+/// What may be read on the node alone must not be told to the network with the metrics.
+fn listeners(config: &Config, found: &mut Found) {
+    let admin = config.admin_bind_address.0;
+    let others = [config.healthz_bind_address, config.metrics_bind_address];
+    if admin.0.is_some() && others.contains(&admin) {
+        let reason = "is the address of healthzBindAddress or metricsBindAddress; give it its own";
+        found.add("adminBindAddress", reason);
+    }
+}
+
+/// Longest interval: what is in memory of five minutes at the default would be days old.
+const INTERVAL_MAX: Duration = Duration::from_hours(1);
+
+fn latency(latency: &Latency, found: &mut Found) {
+    let interval = latency.interval;
+    if interval.0 < Duration::from_secs(1) || interval.0 > INTERVAL_MAX {
+        found.add("latency.interval", format!("{interval} is not between 1s and 1h"));
+    }
+    let log = &latency.histogram_log;
+    if log.as_os_str().is_empty() {
+        return;
+    }
+    if !log.is_absolute() {
+        found.add("latency.histogramLog", "is not an absolute path");
+    }
+    if latency.sample.0.is_none() {
+        found.add("latency.histogramLog", "would stay empty: latency.sample is 0");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -313,6 +345,10 @@ mod tests {
             ("conntrack: {maxFlows: 3}", "conntrack.maxFlows"),
             ("conntrack: {udpTimeout: 0s}", "conntrack.udpTimeout"),
             ("adminSocket: admin.sock", "adminSocket"),
+            ("adminBindAddress: 0.0.0.0:10271", "adminBindAddress"),
+            ("latency: {interval: 100ms}", "latency.interval"),
+            ("latency: {histogramLog: a.hlog}", "latency.histogramLog"),
+            ("latency: {sample: 0, histogramLog: /a.hlog}", "latency.histogramLog"),
         ] {
             let texts = problem_texts(text);
             assert!(texts.iter().any(|t| t.starts_with(field)), "{text}: {texts:?}");

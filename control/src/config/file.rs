@@ -4,7 +4,7 @@
 use super::cpu_list::Cpus;
 use super::feature_gates::FeatureGates;
 use super::interfaces::InterfaceConfig;
-use super::listen::{BindAddress, Metrics};
+use super::listen::{AdminBindAddress, BindAddress, Metrics};
 use super::node_port_addresses::NodePortAddress;
 use super::scalars::{HumanDuration, SampleRate, SourcePorts, TableSize};
 use super::source::{ClientConnection, Source};
@@ -61,6 +61,8 @@ pub struct Config {
     pub healthz_bind_address: BindAddress,
     /// Where `/metrics` is answered; it may be the same.
     pub metrics_bind_address: BindAddress,
+    /// Where what the commands read is answered over HTTP, read-only.
+    pub admin_bind_address: AdminBindAddress,
     /// The UNIX socket of the other commands.
     pub admin_socket: PathBuf,
     /// What `/metrics` tells.
@@ -94,6 +96,7 @@ impl Default for Config {
             metrics_bind_address: BindAddress::default(),
             metrics: Metrics::default(),
             feature_gates: FeatureGates::default(),
+            admin_bind_address: AdminBindAddress::default(),
             admin_socket: PathBuf::from("/run/tidegate/admin.sock"),
             latency: Latency::default(),
             logging: Logging::default(),
@@ -312,11 +315,19 @@ pub enum Fallback {
 pub struct Latency {
     /// One packet in so many is stamped: `1/64`; `0` is off.
     pub sample: SampleRate,
+    /// A `.hlog` file for every interval's histograms; empty: none.
+    pub histogram_log: PathBuf,
+    /// How long an interval is.
+    pub interval: HumanDuration,
 }
 
 impl Default for Latency {
     fn default() -> Self {
-        Self { sample: SampleRate(NonZeroU32::new(64)) }
+        Self {
+            sample: SampleRate(NonZeroU32::new(64)),
+            histogram_log: PathBuf::new(),
+            interval: HumanDuration(Duration::from_secs(1)),
+        }
     }
 }
 

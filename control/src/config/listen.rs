@@ -20,6 +20,21 @@ impl Default for BindAddress {
     }
 }
 
+/// As [`BindAddress`], but of the loopback where nothing is said: everybody there may read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(transparent)]
+pub struct AdminBindAddress(pub BindAddress);
+
+/// The port of what commands read, beside [`PORT`].
+const ADMIN_PORT: u16 = 10_270;
+
+impl Default for AdminBindAddress {
+    fn default() -> Self {
+        let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        Self(BindAddress(Some(SocketAddr::new(loopback, ADMIN_PORT))))
+    }
+}
+
 impl TryFrom<String> for BindAddress {
     type Error = String;
 

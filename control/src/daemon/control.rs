@@ -4,12 +4,12 @@ use crate::admin::query::Query;
 use crate::compile::{Compiled, Compiler, Reports};
 use crate::config::Config;
 use crate::daemon::attachments::Attachments;
-use crate::daemon::latency::LatencyTotals;
 use crate::daemon::meter::Meter;
 use crate::daemon::signals::{self, Signals};
 use crate::daemon::tally::Tally;
 use crate::daemon::{attachments::Hooks, report};
 use crate::fault::chain;
+use crate::latency::totals::LatencyTotals;
 use crate::model::{ClusterState, Store};
 use crate::netlink::{Mirror, NetworkState};
 use crate::source::{Source, SourceEvent, SourceNotes};
@@ -109,11 +109,12 @@ impl Control {
     /// The control thread's state before anything was compiled.
     pub fn new(config: Config, node: String, engine: Engine, mirror: Mirror) -> Self {
         let sampled_every = config.latency.sample.0.map_or(0, Into::into);
+        let (interval, workers) = (config.latency.interval.0, engine.counters().len());
         Self {
             store: Store::new(&node),
             compiler: Compiler::default(),
             signals: Signals::new(&node),
-            latency: LatencyTotals::new(sampled_every),
+            latency: LatencyTotals::new(sampled_every, interval, workers),
             config,
             node,
             engine,
@@ -264,15 +265,22 @@ impl Control {
 
     /// Fetches what the workers recorded up to now.
     pub(crate) fn collect_latency(&mut self) {
-        for (_, recorded) in self.engine.collect_latency() {
-            self.latency.add(&recorded);
+        for (worker, recorded) in self.engine.collect_latency() {
+            self.latency.add(worker, &recorded);
         }
+    }
+
+    /// The last interval ends with the daemon, however short it is.
+    pub(crate) fn end_latency(&mut self) {
+        self.collect_latency();
+        self.latency.end_interval(Instant::now());
     }
 
     fn sample(&mut self) {
         self.collect_latency();
-        let values = report::series(self);
         let now = Instant::now();
+        self.latency.look(now);
+        let values = report::series(self);
         self.meter.sample(now, values);
         self.meter.forget(now);
         signals::sample(self, now);

@@ -7,7 +7,6 @@ pub mod attachments;
 mod banner;
 pub mod control;
 pub mod host;
-pub mod latency;
 pub mod meter;
 mod report;
 pub mod reserved_ports;

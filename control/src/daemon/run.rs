@@ -2,12 +2,13 @@
 
 use crate::admin::query::mailbox;
 use crate::admin::server::Listening;
-use crate::config::{Config, CpuList, HostFacts, interface_config, node_name};
+use crate::config::{Config, CpuList, HostFacts, Latency, interface_config, node_name};
 use crate::daemon::control::{Control, Inputs};
 use crate::daemon::reserved_ports::{KERNEL_LIST, NOTE, ReservedPorts};
 use crate::daemon::signals;
 use crate::daemon::{banner, host, report};
 use crate::fault::{Exit, Fault};
+use crate::latency::log::HistogramLog;
 use crate::netlink::{KernelRoadDevices, Mirror, NetlinkError, NetworkState};
 use crate::source::Source;
 use sd_notify::NotifyState;
@@ -40,6 +41,7 @@ pub async fn run(options: Options) -> Result<(), Fault> {
     // Load-bearing: first of all. A second daemon must not take the first one's devices away.
     let listening = Listening::try_new(&options.config.admin_socket).await;
     let listening = listening.map_err(|e| Fault::from_error(Exit::Unavailable, "start", &e))?;
+    let log = open_log(&options.config.latency)?;
     let mirror = Mirror::start().await.map_err(|error| netlink_fault(&error))?;
     let facts = host_facts(&options.config, &mirror.state());
     let queues = options.config.worker_cpus(&facts).len();
@@ -60,6 +62,9 @@ pub async fn run(options: Options) -> Result<(), Fault> {
     let reserved = ReservedPorts::add(Path::new(KERNEL_LIST), &note, range);
     let node = node_name(&options.config.hostname_override);
     let mut control = Control::new(options.config.clone(), node, engine, mirror);
+    if let Some(log) = log {
+        control.latency.log_to(log);
+    }
     control.warnings = start_warnings(&control.engine.placements(), &reserved).await;
     let served = Session { options, listening, begin }.serve(&mut control, stop).await;
     let Control { engine, mirror, .. } = control;
@@ -102,12 +107,27 @@ impl Session {
         let server = tokio::spawn(listening.serve(mailbox));
         report::tell_systemd(control);
         control.run(inputs, stop).await;
+        control.end_latency();
         tell_stopping();
         server.abort();
         // The socket goes with the aborted task, which is over once it was waited for.
         server.await.ok();
         Ok(())
     }
+}
+
+/// The file of histograms, where one is wanted: it must not be missed after hours.
+fn open_log(latency: &Latency) -> Result<Option<HistogramLog>, Fault> {
+    let path = &latency.histogram_log;
+    let Some(every) = latency.sample.0.filter(|_| !path.as_os_str().is_empty()) else {
+        return Ok(None);
+    };
+    let fault = |error: io::Error| {
+        Fault::new(Exit::Unavailable, format!("failed to open {}", path.display()))
+            .kernel(error.to_string())
+            .fix("make its folder, or set latency.histogramLog to another path or \"\"")
+    };
+    HistogramLog::open(path, every.get()).map(Some).map_err(fault)
 }
 
 /// What a start with these workers is less than.

@@ -2,6 +2,7 @@
 
 use super::traffic::Tally;
 use crate::admin::report::{DropsReport, LatencyReport, StageReport};
+use crate::latency::measured::ALL_KINDS;
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
 use std::collections::BTreeSet;
@@ -97,7 +98,7 @@ impl<W: Write> Report<W> {
     /// Latency inside the gateway, by stage.
     pub(super) fn latency(&mut self, report: &LatencyReport) -> io::Result<()> {
         let mut table = table(["STAGE", "COUNT", "P50", "P90", "P99", "P99.9", "MAX"]);
-        for stage in &report.stages {
+        for stage in report.stages.iter().filter(|stage| stage.kind == ALL_KINDS) {
             let StageReport { p50_ns, p90_ns, p99_ns, p999_ns, max_ns, .. } = *stage;
             let times = [p50_ns, p90_ns, p99_ns, p999_ns, max_ns].map(micros);
             let first = [stage.stage.clone(), stage.count.to_string()];

@@ -44,6 +44,8 @@ pub enum Answers {
     Metrics,
     /// All of these.
     Both,
+    /// What commands read.
+    Admin,
 }
 
 impl fmt::Display for Purpose {
@@ -52,6 +54,7 @@ impl fmt::Display for Purpose {
             Self::Node(Answers::Health) => f.write_str("healthzBindAddress"),
             Self::Node(Answers::Metrics) => f.write_str("metricsBindAddress"),
             Self::Node(Answers::Both) => f.write_str("healthzBindAddress and metricsBindAddress"),
+            Self::Node(Answers::Admin) => f.write_str("adminBindAddress"),
             Self::Service(key) => write!(f, "healthCheckNodePort of Service {key}"),
         }
     }
@@ -171,6 +174,7 @@ fn refusal(
 fn advice(purpose: &Purpose) -> &'static str {
     match purpose {
         Purpose::Node(Answers::Metrics) => "set metricsBindAddress to a free one, or \"\" for off",
+        Purpose::Node(Answers::Admin) => "set adminBindAddress to a free one, or \"\" for off",
         Purpose::Node(_) => "set healthzBindAddress to a free one, or \"\" for off",
         Purpose::Service(_) => "tried again every few seconds; see nodePortAddresses",
     }
@@ -181,6 +185,7 @@ fn router(purpose: &Purpose, sources: Sources) -> Router {
         Purpose::Service(key) => of_service(key.clone(), sources.view),
         Purpose::Node(Answers::Health) => health(sources),
         Purpose::Node(Answers::Metrics) => server::metrics(sources.mailbox),
+        Purpose::Node(Answers::Admin) => server::read_only(sources.mailbox),
         Purpose::Node(Answers::Both) => {
             let metrics = server::metrics(sources.mailbox.clone());
             health(sources).merge(metrics)

@@ -97,7 +97,9 @@ pub fn node_purposes(config: &Config) -> BTreeMap<SocketAddr, Purpose> {
         (false, _) => Purpose::Node(Answers::Metrics),
     };
     let addresses = health.into_iter().chain(metrics);
-    addresses.map(|address| (address, purpose(address))).collect()
+    let admin = config.admin_bind_address.0.0;
+    let admin = admin.map(|address| (address, Purpose::Node(Answers::Admin)));
+    addresses.map(|address| (address, purpose(address))).chain(admin).collect()
 }
 
 /// The listeners of the Services, on the addresses that serve node ports (semantics H2). Of two

@@ -10,6 +10,7 @@ use crate::snapshot::{
     Backend, BackendSet, Front, FrontKey, FrontState, NextHopState, Selection, ServicePort,
     Snapshot,
 };
+use crate::stats::Traffic;
 use crate::types::{FlowKey, IpAddress, L4Port, Protocol, Time};
 use crate::verdict::{DropReason, PassReason, Verdict};
 use xxhash_rust::xxh3::xxh3_64;
@@ -46,6 +47,7 @@ pub(super) fn new_flow(
                     if let (Some(sticky), Some(backend)) = (sticky, chosen) {
                         sticky.remember(backend);
                     }
+                    packet.traffic = Traffic::NewFlow;
                     forward(flows, (flow, Direction::Forward), packet, snapshot, now)
                 }
                 Err(verdict) => verdict,

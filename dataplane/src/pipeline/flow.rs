@@ -5,7 +5,7 @@ use crate::packet::headers::tcp_flags;
 use crate::pipeline::packet::Packet;
 use crate::pipeline::rewrite::{Link, rewrite};
 use crate::snapshot::{NextHopState, Snapshot};
-use crate::stats::FlowEnd;
+use crate::stats::{FlowEnd, Traffic};
 use crate::types::{InterfaceSlot, MacAddress, Protocol, Time};
 use crate::verdict::{DropReason, RejectReason, Verdict};
 
@@ -89,8 +89,9 @@ pub(super) fn forward(
     if packet.headers.ip_bytes > link.mtu_bytes {
         return Verdict::Reject(RejectReason::PktTooBig);
     }
-    if direction == Direction::Forward {
-        remember_last_hop(entry, packet);
+    match direction {
+        Direction::Forward => remember_last_hop(entry, packet),
+        Direction::Reply => packet.traffic = Traffic::Reply,
     }
     track(entry, direction, packet.headers.tcp_flags, now);
     rewrite(packet, entry, direction, &link);

@@ -2,6 +2,7 @@
 
 use crate::datagrams::Datagram;
 use crate::flow_table::{FlowId, Reference};
+use crate::stats::Traffic;
 use crate::types::{FlowKey, InterfaceSlot, IpAddress, L4Port, Protocol, ServiceId, WorkerId};
 use crate::verdict::Verdict;
 
@@ -98,6 +99,8 @@ pub struct Packet<'f> {
     pub verdict: Verdict,
     /// The flow that it was forwarded along.
     pub flow: Option<FlowId>,
+    /// Which part of the flow it is; of no meaning without one.
+    pub traffic: Traffic,
     /// The service port that it concerned; 0 if none.
     pub service: ServiceId,
 }
@@ -116,6 +119,7 @@ impl<'f> Packet<'f> {
             hint: None,
             verdict: Verdict::Pending,
             flow: None,
+            traffic: Traffic::Established,
             service: ServiceId(0),
         }
     }

@@ -4,6 +4,7 @@ mod answers;
 mod errors;
 mod fragments;
 mod rows;
+mod traffic;
 
 use crate::affinity::AffinityTable;
 use crate::datagrams::DatagramTable;

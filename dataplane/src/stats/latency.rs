@@ -37,32 +37,74 @@ impl Stage {
     }
 }
 
-/// One histogram per stage, nanoseconds.
+/// Which part of a flow a packet is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Traffic {
+    /// The first packet of a flow: a backend was chosen for it.
+    NewFlow,
+    /// From the client, along a flow that lives.
+    Established,
+    /// From the backend.
+    Reply,
+}
+
+impl Traffic {
+    /// All kinds.
+    pub const ALL: &[Self] = &[Self::NewFlow, Self::Established, Self::Reply];
+
+    /// The words for tables and labels.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::NewFlow => "new flow",
+            Self::Established => "established",
+            Self::Reply => "reply",
+        }
+    }
+}
+
+/// One histogram per kind and stage, nanoseconds.
 #[derive(Debug, Clone)]
-pub struct LatencySet(pub [Histogram<u64>; Stage::ALL.len()]);
+pub struct LatencySet([[Histogram<u64>; Stage::ALL.len()]; Traffic::ALL.len()]);
 
 impl Default for LatencySet {
     fn default() -> Self {
-        Self(core::array::from_fn(|_| empty_histogram()))
+        let stages = |_| core::array::from_fn(|_| empty_histogram());
+        Self(core::array::from_fn(stages))
     }
 }
 
 impl LatencySet {
-    /// The histogram of a stage.
-    pub fn stage(&self, stage: Stage) -> &Histogram<u64> {
-        &self.0[stage as usize]
+    /// The histogram of a stage for packets of a kind.
+    pub fn of(&self, traffic: Traffic, stage: Stage) -> &Histogram<u64> {
+        &self.0[traffic as usize][stage as usize]
+    }
+
+    /// The same, to add to.
+    pub fn of_mut(&mut self, traffic: Traffic, stage: Stage) -> &mut Histogram<u64> {
+        &mut self.0[traffic as usize][stage as usize]
+    }
+
+    /// The histogram of a stage for all packets.
+    pub fn stage(&self, stage: Stage) -> Histogram<u64> {
+        let mut all = empty_histogram();
+        for traffic in Traffic::ALL {
+            // Equal bounds by construction: `add` cannot fail.
+            all.add(self.of(*traffic, stage)).ok();
+        }
+        all
     }
 
     /// Adds another set's counts.
     pub fn merge(&mut self, other: &Self) {
-        for (mine, theirs) in self.0.iter_mut().zip(&other.0) {
-            // Equal bounds by construction: `add` cannot fail.
+        for (mine, theirs) in self.0.iter_mut().flatten().zip(other.0.iter().flatten()) {
+            // As above.
             mine.add(theirs).ok();
         }
     }
 }
 
-fn empty_histogram() -> Histogram<u64> {
+/// A histogram with the bounds of all of ours.
+pub fn empty_histogram() -> Histogram<u64> {
     let bounds = Histogram::new_with_bounds(LOWEST_NS, HIGHEST_NS, SIGNIFICANT_DIGITS);
     bounds.unwrap_or_else(|_| unreachable!("constant bounds"))
 }
@@ -113,8 +155,8 @@ impl LatencyRecorder {
 
     /// Records one value.
     #[inline]
-    pub fn record(&mut self, stage: Stage, ns: u64) {
-        self.set.0[stage as usize].saturating_record(ns);
+    pub fn record(&mut self, traffic: Traffic, stage: Stage, ns: u64) {
+        self.set.of_mut(traffic, stage).saturating_record(ns);
     }
 
     /// Hands the set over if the control side has asked. No allocation, no wait.
@@ -139,13 +181,16 @@ mod tests {
     fn what_is_recorded_is_handed_over_once() {
         let mut recorder = LatencyRecorder::default();
         let exchange = recorder.exchange();
-        recorder.record(Stage::Total, 1_000);
-        recorder.record(Stage::Total, u64::MAX);
+        recorder.record(Traffic::NewFlow, Stage::Total, 1_000);
+        recorder.record(Traffic::Reply, Stage::Total, u64::MAX);
         recorder.hand_over();
         assert!(exchange.answer().is_none(), "nobody asked");
         exchange.ask();
         recorder.hand_over();
-        assert_eq!(exchange.answer().unwrap().stage(Stage::Total).len(), 2);
+        let set = exchange.answer().unwrap();
+        assert_eq!(set.stage(Stage::Total).len(), 2);
+        let of = |traffic| set.of(traffic, Stage::Total).len();
+        assert_eq!(Traffic::ALL.iter().map(|t| of(*t)).collect::<Vec<_>>(), [1, 0, 1]);
         exchange.ask();
         recorder.hand_over();
         assert!(exchange.answer().unwrap().stage(Stage::Total).is_empty());

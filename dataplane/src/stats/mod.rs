@@ -7,4 +7,4 @@ pub use counters::{
     BackendCounters, Counter, FlowEnd, FramePlace, InterfaceCounters, LoopCounters,
     ServiceCounters, WorkerCounters,
 };
-pub use latency::{LatencyExchange, LatencyRecorder, LatencySet, Stage};
+pub use latency::{LatencyExchange, LatencyRecorder, LatencySet, Stage, Traffic};

@@ -2,7 +2,7 @@
 
 use crate::clock;
 use crate::pipeline::{BURST_FRAMES_MAX, Packet};
-use crate::stats::FlowEnd;
+use crate::stats::{FlowEnd, Traffic};
 use crate::types::{FlowKey, InterfaceSlot, ServiceId, Time, WorkerId};
 use crate::verdict::{DropReason, Verdict};
 use crate::worker::Worker;
@@ -38,6 +38,7 @@ pub(super) struct Decision {
     pub verdict: Verdict,
     pub len: usize,
     pub service: ServiceId,
+    pub traffic: Traffic,
     flow: Option<FlowId>,
 }
 
@@ -113,6 +114,7 @@ impl Worker {
             verdict: packet.verdict,
             len: packet.len,
             service: packet.service,
+            traffic: packet.traffic,
             flow: packet.flow,
         };
         packets.into_iter().zip(arrivals).map(decision).collect()

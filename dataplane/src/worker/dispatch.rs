@@ -43,6 +43,7 @@ impl Worker {
             len: decision.len,
             stamp_ns: decision.arrival.stamp_ns,
             read_at: decision.arrival.read_at,
+            traffic: decision.traffic,
         };
         match decision.verdict {
             Verdict::Forward(egress) => self.leave_by(egress, mode, frame, note),

@@ -3,6 +3,7 @@
 
 use crate::clock;
 use crate::engine::CopyMode;
+use crate::stats::Traffic;
 use crate::types::{InterfaceSlot, ServiceId, Time, WorkerId};
 use crate::verdict::Verdict;
 use crate::worker::Worker;
@@ -35,6 +36,7 @@ pub(super) struct Handed {
     service: ServiceId,
     stamp_ns: u64,
     read_at: Time,
+    traffic: Traffic,
 }
 
 impl Handed {
@@ -50,6 +52,7 @@ impl Handed {
             service: decision.service,
             stamp_ns: decision.arrival.stamp_ns,
             read_at: decision.arrival.read_at,
+            traffic: decision.traffic,
         }
     }
 
@@ -65,6 +68,7 @@ impl Handed {
             service: note.service,
             stamp_ns: note.stamp_ns,
             read_at: note.read_at,
+            traffic: note.traffic,
         }
     }
 
@@ -81,6 +85,7 @@ impl Handed {
             len: self.len,
             stamp_ns: self.stamp_ns,
             read_at: self.read_at,
+            traffic: self.traffic,
         }
     }
 
@@ -283,6 +288,7 @@ mod tests {
             len: 60,
             stamp_ns: 0,
             read_at: Time(0),
+            traffic: Traffic::Established,
         };
         Handed::to_send(&note, InterfaceSlot(2), CopyMode::Copy)
     }

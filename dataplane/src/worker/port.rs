@@ -1,6 +1,6 @@
 //! A bound pair as its worker drives it, with what must be known of frames that wait to be sent.
 
-use crate::stats::{LatencyRecorder, Stage, WorkerCounters};
+use crate::stats::{LatencyRecorder, Stage, Traffic, WorkerCounters};
 use crate::types::{InterfaceSlot, ServiceId, Time};
 use crate::verdict::{DropReason, Verdict};
 use crate::xdp::socket::{BoundPair, PENDING_TX_MAX};
@@ -22,6 +22,8 @@ pub(super) struct TxNote {
     pub stamp_ns: u64,
     /// When a worker read it first.
     pub read_at: Time,
+    /// Which part of its flow it is.
+    pub traffic: Traffic,
 }
 
 /// A pair and its notes.
@@ -81,7 +83,7 @@ impl Port {
             egress.transmitted_bytes.add(note.len as u64);
             count_sent(counters, &note);
             if note.stamp_ns != 0 && matches!(note.verdict, Verdict::Forward(_)) {
-                samples.try_push((note.stamp_ns, note.read_at)).ok();
+                samples.try_push((note.traffic, note.stamp_ns, note.read_at)).ok();
             }
         }
         if self.pair.kick() {
@@ -112,14 +114,18 @@ pub(super) fn count_drop(counters: &WorkerCounters, note: &TxNote, reason: DropR
     }
 }
 
-/// Stamp and time of reading of the sampled packets of a burst.
-pub(super) type Samples = ArrayVec<(u64, Time), PENDING_TX_MAX>;
+/// Kind, stamp and time of reading of the sampled packets of a burst.
+pub(super) type Samples = ArrayVec<(Traffic, u64, Time), PENDING_TX_MAX>;
 
 /// Records sampled packets that were put on a transmit ring at `sent_at`.
 pub(super) fn record(latency: &mut LatencyRecorder, samples: &Samples, sent_at: Time) {
-    for (stamp_ns, read_at) in samples {
-        latency.record(Stage::QueueWait, read_at.0.saturating_sub(*stamp_ns));
-        latency.record(Stage::Forwarding, sent_at.0.saturating_sub(read_at.0));
-        latency.record(Stage::Total, sent_at.0.saturating_sub(*stamp_ns));
+    for &(traffic, stamp_ns, read_at) in samples {
+        for (stage, from, to) in [
+            (Stage::QueueWait, stamp_ns, read_at.0),
+            (Stage::Forwarding, read_at.0, sent_at.0),
+            (Stage::Total, stamp_ns, sent_at.0),
+        ] {
+            latency.record(traffic, stage, to.saturating_sub(from));
+        }
     }
 }

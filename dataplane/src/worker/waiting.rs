@@ -3,6 +3,7 @@
 //! it may have gone to the kernel, and so do they: the kernel drops them if not.
 
 use crate::engine::CopyMode;
+use crate::stats::Traffic;
 use crate::types::{BURST_FRAMES_MAX, ServiceId, Time};
 use crate::verdict::{DropReason, PassReason, Verdict};
 use crate::worker::Worker;
@@ -106,6 +107,7 @@ fn note(arrival: &Arrival) -> TxNote {
         len: arrival.len,
         stamp_ns: 0,
         read_at: arrival.read_at,
+        traffic: Traffic::Established,
     }
 }
 

@@ -5,6 +5,12 @@ use crate::admin::report::{
     PacketSum, QueueReport, ReasonReport, ServiceReport, SourceReport, StageReport, StatusReport,
     WorkerReport,
 };
+use crate::latency::interval::{History, Interval, Packed, Span};
+use crate::latency::measured::{Intervals, Measured};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+use tidegate_dataplane::stats::{LatencySet, Stage, Traffic};
+use tidegate_dataplane::types::WorkerId;
 
 pub(crate) fn service(namespace: &str) -> ServiceReport {
     ServiceReport {
@@ -180,6 +186,7 @@ pub(crate) fn drops() -> DropsReport {
 pub(crate) fn latency() -> LatencyReport {
     let forwarding = StageReport {
         stage: "forwarding".into(),
+        kind: "all".into(),
         count: 1_200_000,
         min_ns: 210,
         p50_ns: 340,
@@ -190,7 +197,34 @@ pub(crate) fn latency() -> LatencyReport {
         max_ns: 190_000,
     };
     let total = StageReport { stage: "total".into(), count: 0, ..forwarding.clone() };
-    LatencyReport { sampled_every: 64, seconds: 60, stages: vec![forwarding, total] }
+    let row = |kind: &str, count, of: &StageReport| StageReport {
+        kind: kind.into(),
+        count,
+        ..of.clone()
+    };
+    let [new, reply] = [row("new flow", 0, &forwarding), row("reply", 600_000, &forwarding)];
+    let stages = vec![forwarding, new, reply, row("reply", 0, &total), total];
+    LatencyReport { sampled_every: 64, seconds: 60, last_interval: 0, stages }
+}
+
+/// Three intervals; a packet in each stage and interval.
+pub(crate) fn intervals(span: Span) -> Intervals {
+    let mut history = History::default();
+    let mut set = LatencySet::default();
+    for stage in Stage::ALL {
+        set.of_mut(Traffic::Reply, *stage).saturating_record(1_000);
+    }
+    let start = SystemTime::UNIX_EPOCH;
+    for number in 1..=3 {
+        let workers = vec![(WorkerId(0), Packed::new(&set))];
+        history.add(Arc::new(Interval { number, start, length: Duration::from_secs(1), workers }));
+    }
+    Intervals { sampled_every: 64, last: 3, list: history.of(span, start) }
+}
+
+/// The same, all together.
+pub(crate) fn measured() -> Measured {
+    intervals(Span::default()).into()
 }
 
 pub(crate) fn neighbor() -> NeighborReport {

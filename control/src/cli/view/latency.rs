@@ -1,14 +1,16 @@
 //! `tidegate latency` for people.
 
-use crate::admin::report::LatencyReport;
+use crate::admin::report::{LatencyReport, StageReport};
 use crate::cli::view::number::{age, count, nanoseconds};
 use crate::cli::view::table::Table;
+use crate::latency::measured::ALL_KINDS;
 
-/// The table, and what the figures cover.
+/// The table, and what the figures cover. Kinds of packets that none was of are left out.
 pub fn screen(report: &LatencyReport) -> String {
-    let heads = ["STAGE", "COUNT", "MIN", "P50", "P90", "P99", "P99.9", "P99.99", "MAX"];
+    let heads = ["STAGE", "PACKETS", "COUNT", "MIN", "P50", "P90", "P99", "P99.9", "P99.99", "MAX"];
     let mut table = Table::new(&heads);
-    for stage in &report.stages {
+    let is_told = |stage: &&StageReport| stage.kind == ALL_KINDS || stage.count > 0;
+    for stage in report.stages.iter().filter(is_told) {
         let figures = [
             stage.min_ns,
             stage.p50_ns,
@@ -20,7 +22,8 @@ pub fn screen(report: &LatencyReport) -> String {
         ];
         let cells =
             figures.map(|ns| if stage.count == 0 { String::new() } else { nanoseconds(ns) });
-        table.row([stage.stage.clone(), count(stage.count)].into_iter().chain(cells));
+        let first = [stage.stage.clone(), stage.kind.clone(), count(stage.count)];
+        table.row(first.into_iter().chain(cells));
     }
     format!("{}{}\n", table.render(true), coverage(report))
 }
@@ -44,9 +47,10 @@ mod tests {
     #[test]
     fn stages_show_their_percentiles() {
         let expected = "\
-STAGE        COUNT   MIN     P50     P90     P99     P99.9   P99.99   MAX
-forwarding   1.20M   210ns   340ns   460ns   1.1us   6.8us   22us     190us
-total        0       -       -       -       -       -       -        -
+STAGE        PACKETS   COUNT    MIN     P50     P90     P99     P99.9   P99.99   MAX
+forwarding   all       1.20M    210ns   340ns   460ns   1.1us   6.8us   22us     190us
+forwarding   reply     600.0k   210ns   340ns   460ns   1.1us   6.8us   22us     190us
+total        all       0        -       -       -       -       -       -        -
 sampled 1/64 packets over 1m; from the XDP program to the transmit ring
 ";
         assert_eq!(screen(&fixtures::latency()), expected);

@@ -33,12 +33,9 @@ pub(crate) fn answer(control: &mut Control, query: Query) {
         Query::Explain(question, to) => to.send(explain(control, &question)).is_ok(),
         Query::Latency(to) => {
             control.collect_latency();
-            to.send(control.latency.report()).is_ok()
+            to.send(control.latency.measured()).is_ok()
         }
-        Query::LatencyHgrm(stage, to) => {
-            control.collect_latency();
-            to.send(control.latency.hgrm(stage)).is_ok()
-        }
+        Query::LatencyIntervals(span, to) => to.send(control.latency.intervals(span)).is_ok(),
         Query::ResetLatency(to) => {
             control.collect_latency();
             control.latency.reset();

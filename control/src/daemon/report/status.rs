@@ -6,6 +6,7 @@ use crate::daemon::control::Control;
 use crate::daemon::host::kernel_release;
 use crate::daemon::report::counters::ledger;
 use crate::daemon::report::node::interfaces;
+use crate::latency::log::HistogramLog;
 use sd_notify::NotifyState;
 
 /// The whole.
@@ -118,7 +119,8 @@ fn warnings(
     let fixed = control.warnings.iter().cloned();
     let compiled = control.compiled.warnings.iter().cloned();
     let listeners = control.signals.warnings();
-    fixed.chain(source).chain(compiled).chain(listeners).chain(of_interfaces).collect()
+    let log = control.latency.log().and_then(HistogramLog::error);
+    fixed.chain(source).chain(compiled).chain(listeners).chain(log).chain(of_interfaces).collect()
 }
 
 /// Tells systemd how we are, where it asked: ready once the first snapshot is out. The watchdog is

@@ -256,7 +256,10 @@ fn one_address_for_health_and_metrics_is_one_listener() {
         let listed = node_purposes(config).into_iter();
         listed.map(|(address, purpose)| format!("{address} {purpose}")).collect::<Vec<_>>()
     };
-    assert_eq!(purposes(&config), ["0.0.0.0:10271 healthzBindAddress and metricsBindAddress"]);
+    let both = "0.0.0.0:10271 healthzBindAddress and metricsBindAddress";
+    assert_eq!(purposes(&config), [both, "127.0.0.1:10270 adminBindAddress"]);
+    config.admin_bind_address.0 = String::new().try_into().unwrap();
+    assert_eq!(purposes(&config), [both]);
     config.metrics_bind_address = "127.0.0.1:9".to_owned().try_into().unwrap();
     let two = ["0.0.0.0:10271 healthzBindAddress", "127.0.0.1:9 metricsBindAddress"];
     assert_eq!(purposes(&config), two);

@@ -8,9 +8,7 @@ use crate::metrics::family::Family;
 use std::time::SystemTime;
 
 /// All families. Series of what is gone are not in them.
-pub(crate) fn scrape(control: &mut Control) -> Vec<Family> {
-    control.collect_latency();
-    let control = &*control;
+pub(crate) fn scrape(control: &Control) -> Vec<Family> {
     let now = SystemTime::now();
     let ledger = ledger(control);
     let status = status_of(control, &ledger);
@@ -19,7 +17,7 @@ pub(crate) fn scrape(control: &mut Control) -> Vec<Family> {
     families.extend(interfaces::families(&status.interfaces, engine, &control.attachments));
     families.extend(packets::families(&ledger, control.attachments.names()));
     families.extend(workers::families(engine, &control.config, now));
-    families.extend(workers::latency(&control.latency));
+    families.extend(workers::latency(control.latency.lifetime()));
     families.extend(sync::families(&control.signals, control.reports()));
     let told = &control.config.metrics;
     let counted = services::Counted { tally: &control.tally, workers: engine.counters() };

@@ -1,7 +1,6 @@
 //! Workers: their time, flows and frames, and how long packets stay with them.
 
 use crate::config::Config;
-use crate::daemon::latency::LatencyTotals;
 use crate::daemon::report::node::monotonic_ns;
 use crate::metrics::distribution::Distribution;
 use crate::metrics::family::{Family, Label};
@@ -10,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use tidegate_dataplane::engine::{Engine, WorkerPlacement};
 use tidegate_dataplane::flow_table::SHARE_ONE;
 use tidegate_dataplane::stats::counters::{FlowEnd, FramePlace, LoopCounters};
-use tidegate_dataplane::stats::{Counter, Stage};
+use tidegate_dataplane::stats::{Counter, LatencySet, Stage, Traffic};
 
 /// Upper bounds of latencies: 250 ns to 8 ms, each twice the one before.
 const LATENCY_FIRST_SECONDS: f64 = 250e-9;
@@ -106,7 +105,7 @@ fn frames(pairs: &Pairs<'_>) -> Family {
 }
 
 /// Sampled packets' latencies since the start; a reset of `tidegate latency` does not touch them.
-pub(super) fn latency(totals: &LatencyTotals) -> [Family; 3] {
+pub(super) fn latency(set: &LatencySet) -> [Family; 3] {
     let told = [
         (
             Stage::Forwarding,
@@ -125,8 +124,11 @@ pub(super) fn latency(totals: &LatencyTotals) -> [Family; 3] {
         ),
     ];
     told.map(|(stage, name, help)| {
-        let seen = distribution(totals.lifetime(stage));
-        Family::histogram(name, help).with_distribution([], seen)
+        let family = Family::histogram(name, help);
+        Traffic::ALL.iter().fold(family, |family, kind| {
+            let seen = distribution(set.of(*kind, stage));
+            family.with_distribution([("kind", kind.name().replace(' ', "_").into())], seen)
+        })
     })
 }
 
