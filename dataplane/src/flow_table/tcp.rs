@@ -128,10 +128,16 @@ impl FlowState {
         matches!(self, Self::TimeWait | Self::Close)
     }
 
+    /// Whether a TCP handshake is under way: neither side has seen it complete.
+    #[inline]
+    pub fn is_handshake(self) -> bool {
+        matches!(self, Self::SynSent | Self::SynRecv | Self::SynSent2)
+    }
+
     /// Whether the flow may be evicted for another: nobody relies on it yet.
     #[inline]
     pub fn is_embryonic(self) -> bool {
-        matches!(self, Self::SynSent | Self::SynRecv | Self::SynSent2 | Self::UdpNew | Self::Close)
+        self.is_handshake() || matches!(self, Self::UdpNew | Self::Close)
     }
 
     /// conntrack's word for it.
@@ -244,5 +250,59 @@ mod tests {
     #[test]
     fn packets_without_control_bits_change_nothing() {
         assert!(STAY.iter().all(|s| s.after_tcp(Forward, 0) == *s));
+    }
+
+    #[test]
+    fn g9_every_state_has_conntracks_or_kube_proxys_time() {
+        let seconds = [
+            (S::SynSent, 120),
+            (S::SynRecv, 60),
+            (S::Established, 86_400),
+            (S::FinWait, 120),
+            (S::CloseWait, 3_600),
+            (S::LastAck, 30),
+            (S::TimeWait, 120),
+            (S::Close, 10),
+            (S::SynSent2, 120),
+            (S::UdpNew, 30),
+            (S::UdpStream, 120),
+        ];
+        let table = TimeoutTable::new(&FlowTimeouts::default());
+        for (state, seconds) in seconds {
+            assert_eq!(table.of(state), seconds * 1_000, "{}", state.name());
+        }
+    }
+
+    /// The kernel's `tcp_conntracks`, row by row, as far as it moves at all.
+    #[test]
+    fn g9_each_control_bit_moves_each_state_as_the_kernels_table_says() {
+        let moves = |direction, flags| STAY.map(|state| state.after_tcp(direction, flags));
+        let ack = [
+            S::SynSent,
+            S::Established,
+            S::Established,
+            S::CloseWait,
+            S::CloseWait,
+            S::TimeWait,
+            S::TimeWait,
+            S::Close,
+            S::SynSent2,
+        ];
+        let mut reply_ack = ack;
+        reply_ack[1] = S::SynRecv;
+        assert_eq!((moves(Forward, ACK), moves(Reply, ACK)), (ack, reply_ack));
+        let (mut syn, mut syn_ack) = (STAY, STAY);
+        syn[0] = S::SynSent2;
+        (syn_ack[0], syn_ack[8]) = (S::SynRecv, S::SynRecv);
+        assert_eq!((moves(Forward, SYN), moves(Reply, SYN)), (STAY, syn));
+        assert_eq!(moves(Reply, SYN | ACK), syn_ack);
+        syn_ack[0] = S::SynSent;
+        assert_eq!(moves(Forward, SYN | ACK), syn_ack, "of a simultaneous open");
+        for direction in [Forward, Reply] {
+            let fin = moves(direction, FIN | ACK);
+            assert_eq!(fin[1..6], [S::FinWait, S::FinWait, S::LastAck, S::LastAck, S::LastAck]);
+            assert_eq!(fin[6..], [S::TimeWait, S::Close, S::SynSent2]);
+            assert_eq!(moves(direction, RST), [S::Close; 9]);
+        }
     }
 }
