@@ -5,7 +5,9 @@ use crate::memory::{Row, TURNS};
 use hashbrown::HashTable;
 use std::hint::black_box;
 use std::time::Instant;
-use tidegate_dataplane::flow_table::{Direction, FlowEntry, FlowState, FlowTable, NewFlow};
+use tidegate_dataplane::flow_table::{
+    Direction, FlowEntry, FlowKind, FlowState, FlowTable, NewFlow,
+};
 use tidegate_dataplane::pipeline::BURST_FRAMES_MAX;
 use tidegate_dataplane::random::Random;
 use tidegate_dataplane::testing::Fixture;
@@ -41,6 +43,7 @@ fn flow(number: u32) -> NewFlow {
         client_interface: InterfaceSlot(1),
         client_mac: MacAddress([2, 0, 0, 0, 0, 1]),
         state: FlowState::UdpNew,
+        kind: FlowKind::Plain,
         version: 1,
         now_ms: 1,
     }

@@ -1,6 +1,7 @@
 //! tidegate's packet path. Start at [`worker`]; `docs/ARCHITECTURE.md` has the picture.
 #![deny(missing_docs)]
 
+pub mod admission;
 pub mod affinity;
 mod buckets;
 mod clock;

@@ -18,11 +18,12 @@ pub use fragments::{fragments, reassembled};
 pub use frames::{checksums_are_right, ends, icmp_error, tcp_frame, udp_frame, with_extensions};
 pub use link::Link;
 
+use crate::admission::Admission;
 use crate::affinity::AffinityTable;
 use crate::datagrams::DatagramTable;
 use crate::engine::FlowTimeouts;
 use crate::flow_table::{FlowTable, FlowTableConfig, HashKey, OwnerDirectory};
-use crate::pipeline::{Packet, Pipeline};
+use crate::pipeline::{Gate, Packet, Pipeline};
 use crate::snapshot::{
     Backend, BackendSet, Front, FrontKey, FrontKind, FrontState, Interface, MaglevTable, NextHop,
     NextHopState, Picker, Selection, ServicePort, Side, Snapshot, Version,
@@ -72,6 +73,8 @@ pub struct Fixture {
     pub maglev: bool,
     /// Flows of the table.
     pub flows_max: u32,
+    /// What new flows must pass.
+    pub admission: Admission,
     /// ClientIP affinity of the services.
     pub affinity_timeout: Option<Duration>,
 }
@@ -84,6 +87,7 @@ impl Default for Fixture {
             masquerade: true,
             maglev: true,
             flows_max: 1024,
+            admission: Admission { embryonic_flows_max: 1024, ..Admission::for_flows(1024) },
             affinity_timeout: None,
         }
     }
@@ -191,13 +195,15 @@ impl Fixture {
         let config = FlowTableConfig {
             worker: WorkerId(worker),
             flows_max: self.flows_max,
+            embryonic_max: self.admission.embryonic_flows_max,
             hash_key: HashKey::new(HASH_WORDS),
             timeouts: FlowTimeouts::default(),
             source_ports: PortRange::new_checked(15_000, 29_999).unwrap().into(),
             seed: 42,
         };
         let counters = Arc::new(WorkerCounters::default());
-        Pipeline::new(FlowTable::new(config, counters, directory), affinity, datagrams)
+        let flows = FlowTable::new(config, counters, directory);
+        Pipeline::new(flows, affinity, datagrams).with_gate(Gate::new(&self.admission))
     }
 }
 

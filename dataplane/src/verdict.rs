@@ -10,7 +10,7 @@ pub enum Verdict {
     Pending,
     /// Rewritten; leaves by this interface.
     Forward(InterfaceSlot),
-    /// Turned into an ICMP error that leaves by the interface it came from.
+    /// Turned into its answer, which leaves by the interface it came from.
     Reject(RejectReason),
     /// Untouched; goes back to the kernel by the road of T8.
     Pass(PassReason),
@@ -130,10 +130,18 @@ reasons! {
             "add the client to loadBalancerSourceRanges if it should pass"),
         /// The flow table is full and nothing embryonic could be evicted.
         FlowTableFull = ("FLOW_TABLE_FULL", "flow", Capacity, "raise conntrack.maxFlows"),
+        /// As many TCP handshakes are under way as may be, and all are of this very moment.
+        EmbryonicFlowsFull = ("EMBRYONIC_FLOWS_FULL", "flow", Capacity,
+            "a SYN flood, or raise conntrack.maxEmbryonicFlows; synProxy: auto needs no flow for a \
+             SYN"),
+        /// More new flows than a worker may begin.
+        NewFlowsLimited = ("NEW_FLOWS_LIMITED", "flow", Config,
+            "raise conntrack.newFlowsPerSecond, or look for a flood: tidegate get flows"),
         /// The kernel's flow map refused the entry, so the reply could not be steered.
         FlowMapFull = ("FLOW_MAP_FULL", "flow", Capacity,
             "raise conntrack.maxFlows; the XDP flow map has the same size"),
-        /// TCP, no flow, not a SYN, and it cannot go to the kernel.
+        /// TCP, no flow, not a SYN, and `conntrack.midFlow` is drop, or forward and its backend
+        /// does not follow from the packet.
         TcpNotSyn = ("TCP_NOT_SYN", "flow", Traffic,
             "the flow began before tidegate or on another gateway; the peer opens it anew"),
         /// A reply whose flow has ended meanwhile.
@@ -186,11 +194,14 @@ reasons! {
 }
 
 reasons! {
-    /// Why a packet was answered with an ICMP error.
+    /// Why a packet was answered in its own frame, by an ICMP error or a TCP reset.
     RejectReason {
         /// No usable endpoint anywhere (semantics D1, D4): port unreachable.
         NoEndpoints = ("NO_ENDPOINTS", "service", Config,
             "no ready pod: kubectl get endpointslices"),
+        /// TCP, no flow, not a SYN, and `conntrack.midFlow` is `reset`: a reset.
+        TcpNotSyn = ("TCP_NOT_SYN", "flow", Traffic,
+            "the flow began before tidegate or on another gateway; the peer opens it anew"),
         /// TTL or hop limit is used up: time exceeded.
         TtlExceeded = ("TTL_EXCEEDED", "parse", Traffic,
             "nothing for single ones (traceroute); else look for a routing loop"),

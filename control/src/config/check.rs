@@ -3,7 +3,7 @@
 use super::cpu_list::Cpus;
 use super::file::{ClusterIp, Config, Latency};
 use super::interfaces::{InterfaceConfig, Role};
-use super::scalars::TableSize;
+use super::scalars::{AutoCount, TableSize};
 use super::{NodePortAddress, Problem, source};
 use std::net::IpAddr;
 use std::time::Duration;
@@ -25,6 +25,9 @@ const FLOWS_MAX: u32 = 1 << 24;
 
 /// Fewest flows: below, the table cannot hold even one burst of new ones per worker.
 const FLOWS_MIN: u32 = 1_024;
+
+/// Fewest handshakes under way: below, the share of one of many workers cannot hold a burst.
+const EMBRYONIC_MIN: u32 = 128;
 
 /// Largest Maglev table: every change rebuilds it, 1 M entries take some 20 ms.
 const TABLE_ENTRIES_MAX: u32 = 1 << 20;
@@ -209,6 +212,12 @@ fn conntrack(config: &Config, found: &mut Found) {
         let range = format!("between {FLOWS_MIN} and {FLOWS_MAX}");
         found.add("conntrack.maxFlows", format!("{flows} is not {range}"));
     }
+    if let AutoCount::Count(count) = conntrack.max_embryonic_flows
+        && !(EMBRYONIC_MIN..=conntrack.max_flows).contains(&count)
+    {
+        let range = format!("between {EMBRYONIC_MIN} and maxFlows, {}", conntrack.max_flows);
+        found.add("conntrack.maxEmbryonicFlows", format!("{count} is not {range}"));
+    }
     let timeouts = [
         ("tcpEstablishedTimeout", conntrack.tcp_established_timeout),
         ("tcpCloseWaitTimeout", conntrack.tcp_close_wait_timeout),
@@ -258,6 +267,7 @@ fn latency(latency: &Latency, found: &mut Found) {
 mod tests {
     use super::*;
     use crate::config::ConfigError;
+    use crate::config::file::MidFlow;
     use std::path::Path;
 
     const HEAD: &str = "apiVersion: tidegate.dev/v1alpha1\nkind: LoadBalancerConfiguration\n";
@@ -344,6 +354,8 @@ mod tests {
             ("loadBalancer: {sourcePortRange: 1000-29999}", "loadBalancer.sourcePortRange"),
             ("conntrack: {maxFlows: 3}", "conntrack.maxFlows"),
             ("conntrack: {udpTimeout: 0s}", "conntrack.udpTimeout"),
+            ("conntrack: {maxEmbryonicFlows: 127}", "conntrack.maxEmbryonicFlows"),
+            ("conntrack: {maxEmbryonicFlows: 1048577}", "conntrack.maxEmbryonicFlows"),
             ("adminSocket: admin.sock", "adminSocket"),
             ("adminBindAddress: 0.0.0.0:10271", "adminBindAddress"),
             ("latency: {interval: 100ms}", "latency.interval"),
@@ -360,9 +372,12 @@ mod tests {
         let config = parse(
             "workers: {cpus: [2, 3], pollMode: busy, idleSpin: 20us}\nlatency: {sample: 0}\n\
              interfaces: [{name: eth0, queues: 0-1, attachMode: skb, copyMode: zero-copy}]\n\
-             nodePortAddresses: [10.0.0.0/8, primary]\n",
+             nodePortAddresses: [10.0.0.0/8, primary]\n\
+             conntrack: {maxEmbryonicFlows: 5000, newFlowsPerSecond: 100, midFlow: reset}\n",
         );
         let config = config.unwrap();
+        assert_eq!(config.conntrack.max_embryonic_flows, AutoCount::Count(5000));
+        assert_eq!(config.conntrack.mid_flow, MidFlow::Reset);
         assert_eq!(String::from(config.workers.cpus), "2-3");
         assert_eq!(config.latency.sample.0, None);
         assert_eq!(String::from(config.interfaces[0].queues.clone()), "0-1");

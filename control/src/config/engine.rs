@@ -1,7 +1,10 @@
 //! The configuration in the packet path's words.
 
 use super::cpu_list::Cpus;
-use super::file::{Config, Conntrack, Fallback};
+use super::file::{Config, Conntrack, Fallback, MidFlow};
+use super::scalars::AutoCount;
+use std::num::NonZeroU32;
+use tidegate_dataplane::admission::{self, Admission};
 use tidegate_dataplane::engine::{self, EngineConfig, FlowTimeouts, KernelRoad};
 use tidegate_dataplane::types::WORKERS_MAX;
 
@@ -34,6 +37,7 @@ impl Config {
             ring_size: self.memory.ring_size,
             queues_per_worker_max: QUEUES_PER_WORKER_MAX,
             flows_max: self.conntrack.max_flows,
+            admission: self.conntrack.admission(),
             timeouts: self.conntrack.timeouts(),
             source_ports: self.load_balancer.source_port_range.0,
             fallback: match self.fallback {
@@ -65,6 +69,24 @@ fn auto_cpus(host: &HostFacts) -> Vec<Option<usize>> {
 }
 
 impl Conntrack {
+    /// What a new flow must pass.
+    pub fn admission(&self) -> Admission {
+        let defaults = Admission::for_flows(self.max_flows);
+        Admission {
+            embryonic_flows_max: match self.max_embryonic_flows {
+                AutoCount::Auto => defaults.embryonic_flows_max,
+                AutoCount::Count(count) => count,
+            },
+            new_flows_per_second: NonZeroU32::new(self.new_flows_per_second),
+            mid_flow: match self.mid_flow {
+                MidFlow::Pass => admission::MidFlow::Pass,
+                MidFlow::Drop => admission::MidFlow::Drop,
+                MidFlow::Reset => admission::MidFlow::Reset,
+                MidFlow::Forward => admission::MidFlow::Forward,
+            },
+        }
+    }
+
     /// The idle times.
     pub fn timeouts(&self) -> FlowTimeouts {
         FlowTimeouts {
@@ -80,6 +102,14 @@ impl Conntrack {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_eighth_of_the_flows_may_be_handshakes_unless_a_number_is_given() {
+        let embryonic = |conntrack: Conntrack| conntrack.admission().embryonic_flows_max;
+        assert_eq!(embryonic(Conntrack::default()), 131_072);
+        let max_embryonic_flows = AutoCount::Count(5_000);
+        assert_eq!(embryonic(Conntrack { max_embryonic_flows, ..Conntrack::default() }), 5_000);
+    }
 
     #[test]
     fn auto_leaves_cpu_0_where_it_can() {

@@ -6,7 +6,7 @@ use super::feature_gates::FeatureGates;
 use super::interfaces::InterfaceConfig;
 use super::listen::{AdminBindAddress, BindAddress, Metrics};
 use super::node_port_addresses::NodePortAddress;
-use super::scalars::{HumanDuration, SampleRate, SourcePorts, TableSize};
+use super::scalars::{AutoCount, HumanDuration, SampleRate, SourcePorts, TableSize};
 use super::source::{ClientConnection, Source};
 use super::{ConfigError, check};
 use schemars::JsonSchema;
@@ -273,6 +273,13 @@ impl Maglev {
 pub struct Conntrack {
     /// Flows of all workers together.
     pub max_flows: u32,
+    /// TCP handshakes under way, of all workers together: `auto`, an eighth of `maxFlows`, or a
+    /// number.
+    pub max_embryonic_flows: AutoCount,
+    /// Flows that each worker may begin in a second; 0: as many as come.
+    pub new_flows_per_second: u32,
+    /// What a TCP packet to a front meets that opens nothing and has no flow.
+    pub mid_flow: MidFlow,
     /// TCP ESTABLISHED.
     pub tcp_established_timeout: HumanDuration,
     /// TCP `CLOSE_WAIT`.
@@ -290,6 +297,9 @@ impl Default for Conntrack {
         let defaults = FlowTimeouts::default();
         Self {
             max_flows: 1_048_576,
+            max_embryonic_flows: AutoCount::Auto,
+            new_flows_per_second: 0,
+            mid_flow: MidFlow::Pass,
             tcp_established_timeout: HumanDuration(defaults.tcp_established),
             tcp_close_wait_timeout: HumanDuration(defaults.tcp_close_wait),
             tcp_fin_timeout: HumanDuration(defaults.tcp_fin),
@@ -297,6 +307,22 @@ impl Default for Conntrack {
             udp_stream_timeout: HumanDuration(defaults.udp_stream),
         }
     }
+}
+
+/// What a TCP packet to a front meets that opens nothing and has no flow: it began before tidegate,
+/// on another gateway, or with the kernel.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum MidFlow {
+    /// Goes back to the kernel: it may be a flow of kube-proxy's.
+    Pass,
+    /// Is dropped.
+    Drop,
+    /// Is answered with a reset.
+    Reset,
+    /// Is forwarded where its backend follows from the tuple: policy Local, Maglev, no affinity.
+    /// Else it is dropped.
+    Forward,
 }
 
 /// What a new flow meets while its worker is stale (T2).

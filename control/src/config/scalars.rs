@@ -130,6 +130,41 @@ impl From<TableSize> for String {
     }
 }
 
+/// A number of things: `auto`, or so many.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(try_from = "StringOrNumber", into = "String")]
+#[schemars(with = "StringOrNumber")]
+pub enum AutoCount {
+    /// What follows from other fields.
+    #[default]
+    Auto,
+    /// So many.
+    Count(u32),
+}
+
+impl TryFrom<StringOrNumber> for AutoCount {
+    type Error = String;
+
+    fn try_from(value: StringOrNumber) -> Result<Self, Self::Error> {
+        match value.into_string().as_str() {
+            "auto" => Ok(Self::Auto),
+            text => text
+                .parse()
+                .map(Self::Count)
+                .map_err(|e| format!("`{text}` is neither auto nor a number: {e}")),
+        }
+    }
+}
+
+impl From<AutoCount> for String {
+    fn from(count: AutoCount) -> Self {
+        match count {
+            AutoCount::Auto => "auto".to_owned(),
+            AutoCount::Count(count) => count.to_string(),
+        }
+    }
+}
+
 /// A scalar that YAML may read as a number although it means a word.
 #[derive(Deserialize, JsonSchema)]
 #[serde(untagged)]

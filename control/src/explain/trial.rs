@@ -130,6 +130,7 @@ fn empty_pipeline(counters: Arc<WorkerCounters>, source_ports: PortRange) -> Pip
     let config = FlowTableConfig {
         worker: WorkerId(0),
         flows_max: 1,
+        embryonic_max: 1,
         hash_key: HashKey::new([0; 4]),
         timeouts: FlowTimeouts::default(),
         source_ports: source_ports.into(),

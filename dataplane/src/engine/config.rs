@@ -1,5 +1,6 @@
 //! What the control side tells the packet path at start.
 
+use crate::admission::Admission;
 use crate::snapshot::Side;
 use crate::types::{IfIndex, InterfaceSlot, MacAddress, PortRange};
 use core::time::Duration;
@@ -23,6 +24,8 @@ pub struct EngineConfig {
     pub queues_per_worker_max: u32,
     /// Flows of all workers together.
     pub flows_max: u32,
+    /// What a new flow must pass.
+    pub admission: Admission,
     /// Idle times by state.
     pub timeouts: FlowTimeouts,
     /// Source ports for SNAT, cut into one slice per worker.

@@ -1,5 +1,6 @@
 //! Making the packet path, and ending it.
 
+use crate::admission::Admission;
 use crate::affinity::{AFFINITY_CLIENTS_MAX, AffinityTable};
 use crate::datagrams::{DATAGRAMS_MAX, DatagramTable};
 use crate::engine::attach::AttachedInterface;
@@ -8,7 +9,7 @@ use crate::engine::{
     CopyMode, EngineConfig, EngineError, FlowTimeouts, QueueStatistics, WorkerPlacement,
 };
 use crate::flow_table::{FlowTable, FlowTableConfig, HashKey, OwnerDirectory, SourcePorts};
-use crate::pipeline::Pipeline;
+use crate::pipeline::{Gate, Pipeline};
 use crate::rcu::Publisher;
 use crate::snapshot::{FrontKey, Snapshot};
 use crate::stats::{LatencyRecorder, WorkerCounters};
@@ -154,7 +155,8 @@ impl Engine {
                 table,
                 Arc::clone(&shared.affinity),
                 Arc::clone(&shared.datagrams),
-            ),
+            )
+            .with_gate(Gate::new(&self.config.admission)),
             pools,
             flow_map: self.steering.flows.clone(),
             heartbeats: self.steering.heartbeats.clone(),
@@ -184,6 +186,7 @@ impl Engine {
         Ok(FlowTableConfig {
             worker: id,
             flows_max: (self.config.flows_max / count).max(1),
+            embryonic_max: (self.config.admission.embryonic_flows_max / count).max(1),
             hash_key: shared.hash_key,
             timeouts: self.config.timeouts,
             source_ports: ports.ok_or_else(|| too_few_ports(self.config.source_ports, count))?,
@@ -297,6 +300,7 @@ impl EngineConfig {
             ring_size: 1024,
             queues_per_worker_max: 4,
             flows_max: 65_536,
+            admission: Admission::for_flows(65_536),
             timeouts: FlowTimeouts::default(),
             source_ports: crate::engine::config::SOURCE_PORTS,
             fallback: crate::engine::Fallback::Kernel,

@@ -1,5 +1,6 @@
 //! One flow. Two cache lines; an IPv4 packet needs the first alone.
 
+use crate::flow_table::embryonic::NOWHERE;
 use crate::flow_table::tcp::FlowState;
 use crate::packet::checksum::{address_sum, difference, port_sum};
 use crate::types::{
@@ -15,6 +16,17 @@ pub enum Direction {
     Forward = 0,
     /// Backend to client.
     Reply = 1,
+}
+
+/// How a flow came to be, and so how its packets are treated.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum FlowKind {
+    /// Begun by its first packet: addresses and ports are all that is translated.
+    Plain,
+    /// Begun by a packet from its midst (`conntrack.midFlow: forward`). Embryonic until its backend
+    /// answers with anything but a reset.
+    PickedUp,
 }
 
 /// What a new flow is made of.
@@ -36,6 +48,8 @@ pub struct NewFlow {
     pub client_mac: MacAddress,
     /// The first state.
     pub state: FlowState,
+    /// How it came to be.
+    pub kind: FlowKind,
     /// The snapshot that chose the backend, low half.
     pub version: u32,
     /// Milliseconds, wrapping.
@@ -89,8 +103,13 @@ pub struct FlowEntry {
     pub client_mac: MacAddress,
     /// Where replies leave.
     pub client_interface: InterfaceSlot,
+    /// How it came to be: whatever its packets need besides new addresses stands in the second
+    /// line, and is not looked for where this says plain.
+    pub kind: FlowKind,
     /// First twelve bytes of the four addresses; the mapped prefix for IPv4.
     high: [[u8; 12]; 4],
+    /// Its place among the handshakes under way; `NOWHERE` if it is none.
+    pub(super) handshake: u32,
 }
 
 const _: () = assert!(size_of::<FlowEntry>() == 128);
@@ -114,7 +133,9 @@ impl FlowEntry {
         backend: BackendSlot(0),
         client_mac: MacAddress([0; 6]),
         client_interface: InterfaceSlot(0),
+        kind: FlowKind::Plain,
         high: [[0; 12]; 4],
+        handshake: NOWHERE,
     };
 
     /// A live entry.
@@ -139,6 +160,8 @@ impl FlowEntry {
             backend: flow.backend,
             client_mac: flow.client_mac,
             client_interface: flow.client_interface,
+            kind: flow.kind,
+            handshake: NOWHERE,
             high: keys.map(|a| a.bytes().first_chunk().copied().unwrap_or_default()),
         }
     }
@@ -240,6 +263,7 @@ mod tests {
             client_interface: InterfaceSlot(4),
             client_mac: MacAddress([5; 6]),
             state: FlowState::UdpNew,
+            kind: FlowKind::Plain,
             version: 6,
             now_ms: 7,
         }

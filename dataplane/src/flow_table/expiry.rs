@@ -85,6 +85,15 @@ impl FlowTable {
         }
     }
 
+    /// Ends the handshake that has been under way the longest; none that a packet of this very
+    /// moment belongs to. An established flow is never in the list. False where none may go.
+    #[cold]
+    pub(super) fn evict_oldest(&mut self, now_ms: u32) -> bool {
+        let oldest = self.handshakes.oldest_first().take(EVICT_SCAN as usize).map(FlowId);
+        let found = { oldest }.find(|flow| self.is_evictable(*flow, now_ms));
+        found.is_some_and(|flow| self.end(flow, FlowEnd::Evicted))
+    }
+
     fn is_evictable(&self, flow: FlowId, now_ms: u32) -> bool {
         let may_go =
             |e: &FlowEntry| e.is_live && e.state.is_embryonic() && e.last_seen_ms != now_ms;
@@ -97,12 +106,13 @@ pub(super) mod tests {
     use super::*;
     use crate::engine::FlowTimeouts;
     use crate::flow_table::{
-        FlowState, FlowTableConfig, HashKey, NewFlow, OwnerDirectory, SourcePorts,
+        FlowKind, FlowState, FlowTableConfig, HashKey, NewFlow, OwnerDirectory, SourcePorts,
     };
     use crate::types::{
         BackendSlot, FlowKey, InterfaceSlot, IpAddress, L4Port, MacAddress, NextHopId, PortRange,
         Protocol, ServiceId, WorkerId,
     };
+    use crate::verdict::{DropReason, Verdict};
     use std::sync::Arc;
 
     pub(in super::super) const BACKEND: (IpAddress, L4Port) =
@@ -113,6 +123,13 @@ pub(super) mod tests {
     pub(in super::super) fn table(flows_max: u32) -> FlowTable {
         let ports = PortRange::new_checked(15_000, 15_003).unwrap();
         FlowTable::new(config(flows_max, ports.into()), Arc::default(), None)
+    }
+
+    /// The same with room for fewer handshakes.
+    fn table_with(flows_max: u32, embryonic_max: u32) -> FlowTable {
+        let ports = PortRange::new_checked(15_000, 15_003).unwrap();
+        let config = FlowTableConfig { embryonic_max, ..config(flows_max, ports.into()) };
+        FlowTable::new(config, Arc::default(), None)
     }
 
     /// A worker's table for 64 flows.
@@ -129,6 +146,7 @@ pub(super) mod tests {
         FlowTableConfig {
             worker: WorkerId(0),
             flows_max,
+            embryonic_max: flows_max,
             hash_key: HashKey::new([!0 / 3, !0 / 5, !0 / 7, !0 / 11]),
             timeouts: FlowTimeouts::default(),
             source_ports,
@@ -142,7 +160,7 @@ pub(super) mod tests {
         (number, reply): (u16, FlowKey),
         state: FlowState,
         now_ms: u32,
-    ) -> Result<FlowId, crate::verdict::Verdict> {
+    ) -> Result<FlowId, Verdict> {
         clear(flows);
         let client = (IpAddress::v4([10, 1, 0, 1]), L4Port::new(number));
         flows.begin(&NewFlow {
@@ -154,6 +172,7 @@ pub(super) mod tests {
             client_interface: InterfaceSlot(1),
             client_mac: MacAddress([2; 6]),
             state,
+            kind: FlowKind::Plain,
             version: 1,
             now_ms,
         })
@@ -215,5 +234,71 @@ pub(super) mod tests {
         begin(&mut flows, (9, reply), FlowState::SynSent, day_ms + 1).unwrap();
         let ended = &flows.counters().work.flows_ended;
         assert_eq!(ended[FlowEnd::Idle as usize].get(), 1);
+    }
+
+    fn reply(number: u16) -> FlowKey {
+        FlowKey::new(Protocol::Tcp, BACKEND, (NODE, L4Port::new(number)))
+    }
+
+    fn is_there(flows: &FlowTable, number: u16) -> bool {
+        flows.find(&reply(number), flows.hash(&reply(number))).is_some()
+    }
+
+    #[test]
+    fn at_the_limit_of_handshakes_the_oldest_gives_way_and_never_an_established_flow() {
+        let mut flows = table_with(64, 3);
+        begin(&mut flows, (1, reply(1)), FlowState::Established, 0).unwrap();
+        for (number, state) in [(2, FlowState::SynSent), (3, FlowState::SynSent2)] {
+            begin(&mut flows, (number, reply(number)), state, 0).unwrap();
+        }
+        let settled = begin(&mut flows, (4, reply(4)), FlowState::SynRecv, 0).unwrap();
+        flows.entry_mut(settled).unwrap().state = FlowState::Established;
+        flows.settle(settled);
+        assert_eq!(flows.embryonic(), 2);
+        for number in 5..60 {
+            begin(&mut flows, (number, reply(number)), FlowState::SynSent, 1 + u32::from(number))
+                .unwrap();
+        }
+        assert_eq!((flows.len(), flows.embryonic()), (5, 3));
+        for (number, expected) in [(1, true), (2, false), (4, true), (56, false), (57, true)] {
+            assert_eq!(is_there(&flows, number), expected, "{number}");
+        }
+        assert_eq!(flows.counters().work.embryonic_flows.get(), 3);
+    }
+
+    #[test]
+    fn handshakes_of_this_very_moment_do_not_give_way() {
+        let mut flows = table_with(64, 2);
+        for number in 1..=2 {
+            begin(&mut flows, (number, reply(number)), FlowState::SynSent, 7).unwrap();
+        }
+        let refused = begin(&mut flows, (3, reply(3)), FlowState::SynSent, 7);
+        assert_eq!(refused, Err(Verdict::Drop(DropReason::EmbryonicFlowsFull)));
+        begin(&mut flows, (3, reply(3)), FlowState::SynSent, 8).unwrap();
+        assert!(!is_there(&flows, 1) && is_there(&flows, 2));
+    }
+
+    #[test]
+    fn a_full_table_gives_up_its_oldest_handshake_wherever_the_hand_is() {
+        let mut flows = table(200);
+        fill(&mut flows, 150, FlowState::Established);
+        for number in 151..=200 {
+            begin(&mut flows, (number, reply(number)), FlowState::SynSent, number.into()).unwrap();
+        }
+        for number in 201..=240 {
+            begin(&mut flows, (number, reply(number)), FlowState::SynSent, number.into()).unwrap();
+            assert!(!is_there(&flows, number - 50), "the oldest");
+        }
+        assert!((1..=150).all(|number| is_there(&flows, number)));
+    }
+
+    #[test]
+    fn a_place_is_given_back_when_its_flow_ends() {
+        let mut flows = table_with(64, 1);
+        for number in 1..=5 {
+            let flow = begin(&mut flows, (number, reply(number)), FlowState::SynSent, 0).unwrap();
+            assert!(flows.end(flow, FlowEnd::Rst));
+        }
+        assert_eq!((flows.embryonic(), flows.len()), (0, 0));
     }
 }

@@ -1,6 +1,7 @@
 //! The live flows of one worker (T4): bounded, no allocation after start, two keys per flow.
 
 pub mod directory;
+mod embryonic;
 pub mod entry;
 mod expiry;
 pub mod hash;
@@ -11,7 +12,7 @@ pub mod table;
 pub mod tcp;
 
 pub use directory::OwnerDirectory;
-pub use entry::{Direction, FlowEntry, NewFlow, TranslationV4};
+pub use entry::{Direction, FlowEntry, FlowKind, NewFlow, TranslationV4};
 pub use hash::HashKey;
 pub use index::Reference;
 pub use snat::{SHARE_ONE, SnatRequest, SourcePorts};

@@ -1,6 +1,7 @@
 //! The table itself: find, begin, end.
 
 use crate::engine::FlowTimeouts;
+use crate::flow_table::embryonic::{Handshakes, NOWHERE};
 use crate::flow_table::index::{Index, Reference};
 use crate::flow_table::{
     Direction, FlowEntry, FlowState, HashKey, NewFlow, OwnerDirectory, SourcePorts, TimeoutTable,
@@ -39,6 +40,8 @@ pub struct FlowTableConfig {
     pub worker: WorkerId,
     /// Flows it can hold.
     pub flows_max: u32,
+    /// TCP handshakes under way that it can hold, at least one. Beyond it the oldest gives way.
+    pub embryonic_max: u32,
     /// The secret that all workers share.
     pub hash_key: HashKey,
     /// Idle times.
@@ -57,6 +60,7 @@ pub struct FlowTable {
     index: Index,
     pub(super) entries: Box<[FlowEntry]>,
     free: Vec<u32>,
+    pub(super) handshakes: Handshakes,
     /// Entries at and above this number were never used: ageing need not look at them.
     pub(super) high_water: u32,
     pub(super) hand: u32,
@@ -83,6 +87,7 @@ impl FlowTable {
             index: Index::with_capacity(flows_max as usize * 2),
             entries: vec![FlowEntry::EMPTY; flows_max as usize].into_boxed_slice(),
             free: (0..flows_max).rev().collect(),
+            handshakes: Handshakes::with_capacity(config.embryonic_max.min(flows_max)),
             high_water: 0,
             hand: 0,
             hand_moved_ms: 0,
@@ -114,6 +119,12 @@ impl FlowTable {
     /// Whether no flow lives.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// TCP handshakes under way.
+    #[inline]
+    pub fn embryonic(&self) -> u32 {
+        self.handshakes.len()
     }
 
     /// The hash of a tuple.
@@ -189,7 +200,8 @@ impl FlowTable {
         (owner != self.config.worker).then_some(owner)
     }
 
-    /// Begins a flow, evicting one that nobody relies on if the table is full.
+    /// Begins a flow, evicting one that nobody relies on if the table is full; of a handshake, the
+    /// oldest other one if as many are under way as may be.
     ///
     /// # Errors
     /// The packet's verdict: dropped where nothing may be evicted or the changes of this burst are
@@ -197,6 +209,10 @@ impl FlowTable {
     pub fn begin(&mut self, flow: &NewFlow) -> Result<FlowId, Verdict> {
         if self.changes.begun.is_full() {
             return Err(TABLE_FULL);
+        }
+        if flow.state.is_handshake() && self.handshakes.is_full() && !self.evict_oldest(flow.now_ms)
+        {
+            return Err(Verdict::Drop(DropReason::EmbryonicFlowsFull));
         }
         let number = self.take_free(flow.now_ms).ok_or(TABLE_FULL)?;
         let id = FlowId(number);
@@ -206,6 +222,9 @@ impl FlowTable {
         }
         if let Some(entry) = self.entries.get_mut(number as usize) {
             *entry = FlowEntry::new(flow);
+            if flow.state.is_handshake() {
+                entry.handshake = self.handshakes.push(number);
+            }
         }
         self.high_water = self.high_water.max(number + 1);
         // Room was checked above.
@@ -215,10 +234,26 @@ impl FlowTable {
     }
 
     fn take_free(&mut self, now_ms: u32) -> Option<u32> {
-        if self.free.is_empty() {
+        if self.free.is_empty() && !self.evict_oldest(now_ms) {
             self.evict_one(now_ms);
         }
         self.free.pop()
+    }
+
+    /// To be told that a flow's state has changed: a handshake that is over gives up its place.
+    #[cold]
+    pub fn settle(&mut self, flow: FlowId) {
+        let Some(entry) = self.entries.get_mut(flow.0 as usize) else { return };
+        if entry.state.is_handshake() || entry.handshake == NOWHERE {
+            return;
+        }
+        let place = core::mem::replace(&mut entry.handshake, NOWHERE);
+        self.leave_handshakes(place);
+    }
+
+    fn leave_handshakes(&mut self, place: u32) {
+        self.handshakes.remove(place);
+        self.counters.work.embryonic_flows.set(self.handshakes.len().into());
     }
 
     /// Puts both keys into index and directory, or neither.
@@ -272,6 +307,9 @@ impl FlowTable {
         self.remove_key(flow, &reply, Direction::Reply);
         self.entries[flow.0 as usize] = FlowEntry::EMPTY;
         self.free.push(flow.0);
+        if entry.handshake != NOWHERE {
+            self.leave_handshakes(entry.handshake);
+        }
         self.forget_change(flow, reply);
         self.count_end(&entry, cause);
         true
@@ -293,6 +331,7 @@ impl FlowTable {
         backend.new_flows.add(1);
         backend.flows.add(1);
         self.counters.work.flows.add(1);
+        self.counters.work.embryonic_flows.set(self.handshakes.len().into());
         self.counters.service(flow.service).flows.add(1);
         if flow.reply.dst != flow.forward.src {
             self.counters.work.snat_ports_used.add(1);

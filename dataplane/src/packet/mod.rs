@@ -4,4 +4,5 @@ pub mod checksum;
 pub mod extension;
 pub mod headers;
 pub mod icmp;
+pub mod ip;
 pub mod options;

@@ -1,11 +1,13 @@
 //! Packets without a flow: whose they are, and which backend a new flow gets.
 
 use crate::affinity::AffinityTable;
-use crate::flow_table::{Direction, FlowState, FlowTable, NewFlow, SnatRequest};
+use crate::flow_table::{Direction, FlowId, FlowKind, FlowState, FlowTable, NewFlow, SnatRequest};
 use crate::packet::headers::tcp_flags;
 use crate::pipeline::flow::{forward, last_hop, low_half};
+use crate::pipeline::gate::Gate;
 use crate::pipeline::packet::Packet;
 use crate::pipeline::sticky::Sticky;
+use crate::pipeline::tcp::mid_flow;
 use crate::snapshot::{
     Backend, BackendSet, Front, FrontKey, FrontState, NextHopState, Selection, ServicePort,
     Snapshot,
@@ -16,46 +18,95 @@ use crate::verdict::{DropReason, PassReason, Verdict};
 use xxhash_rust::xxh3::xxh3_64;
 use zerocopy::IntoBytes;
 
+/// What new flows are made in.
+pub(super) struct State<'p> {
+    pub flows: &'p mut FlowTable,
+    pub affinity: &'p AffinityTable,
+    pub gate: &'p mut Gate,
+}
+
+/// Where a new flow goes.
+pub(super) struct Choice<'s> {
+    pub front: &'s Front,
+    /// `None` where no backend of the set has a usable next hop.
+    pub backend: Option<&'s Backend>,
+    /// Whether the front asks for an address of ours.
+    pub masquerade: bool,
+    pub kind: FlowKind,
+}
+
 /// Decides a packet that has no flow here.
 pub(super) fn new_flow(
-    (flows, affinity): (&mut FlowTable, &AffinityTable),
+    state: &mut State<'_>,
     packet: &mut Packet<'_>,
     snapshot: &Snapshot,
     now: Time,
 ) -> Verdict {
-    if let Some(verdict) = owned_elsewhere(flows, packet) {
+    if let Some(verdict) = owned_elsewhere(state.flows, packet) {
         return verdict;
     }
-    let key = &packet.headers.key;
-    let front = FrontKey::dialled(key);
+    let headers = &packet.headers;
+    let front = FrontKey::dialled(&headers.key);
     let Some(front) = snapshot.front(&front) else {
         return Verdict::Pass(PassReason::FrontGone);
     };
     if !snapshot.lets_in(front, packet.ingress) {
         return Verdict::Pass(PassReason::NoService);
     }
-    if let Some(reason) = refused(front, packet) {
-        return Verdict::Pass(reason);
+    if headers.key.protocol == Protocol::Tcp && !tcp_flags::is_opening(headers.tcp_flags) {
+        return mid_flow::decide(state, packet, front, snapshot, now);
+    }
+    if front.state == FrontState::Draining {
+        return Verdict::Pass(PassReason::DrainingFront);
     }
     packet.service = front.service.id;
+    open(state, packet, front, snapshot, now)
+}
+
+/// Decides the packet that opens a flow.
+fn open(
+    state: &mut State<'_>,
+    packet: &mut Packet<'_>,
+    front: &Front,
+    snapshot: &Snapshot,
+    now: Time,
+) -> Verdict {
+    let key = packet.headers.key;
     match front.meets(key.src, &snapshot.pod_networks) {
         Selection::Forward { backends, masquerade } => {
-            let sticky = Sticky::new(affinity, flows, &front.service, key, now);
-            let chosen = pick(flows, backends, (&front.service, key), sticky.as_ref());
-            match begin(flows, packet, front, (chosen, *masquerade), snapshot, now) {
-                Ok(flow) => {
-                    if let (Some(sticky), Some(backend)) = (sticky, chosen) {
-                        sticky.remember(backend);
-                    }
-                    packet.traffic = Traffic::NewFlow;
-                    forward(flows, (flow, Direction::Forward), packet, snapshot, now)
-                }
-                Err(verdict) => verdict,
+            let sticky = Sticky::new(state.affinity, state.flows, &front.service, &key, now);
+            let backend = pick(state.flows, backends, (&front.service, &key), sticky.as_ref());
+            let kind = FlowKind::Plain;
+            let choice = Choice { front, backend, masquerade: *masquerade, kind };
+            let verdict = begin_and_forward(state, packet, &choice, snapshot, now);
+            if let (Some(sticky), Some(backend), true) = (sticky, backend, packet.flow.is_some()) {
+                sticky.remember(backend);
             }
+            verdict
         }
         Selection::Reject(reason) => Verdict::Reject(*reason),
         Selection::Drop(reason) => Verdict::Drop(*reason),
         Selection::Pass(reason) => Verdict::Pass(*reason),
+    }
+}
+
+/// Begins the flow if the gate lets it, and sends its first packet along.
+pub(super) fn begin_and_forward(
+    state: &mut State<'_>,
+    packet: &mut Packet<'_>,
+    choice: &Choice<'_>,
+    snapshot: &Snapshot,
+    now: Time,
+) -> Verdict {
+    if !state.gate.lets_begin(now) {
+        return Verdict::Drop(DropReason::NewFlowsLimited);
+    }
+    match begin(state.flows, packet, choice, snapshot, now) {
+        Ok(flow) => {
+            packet.traffic = Traffic::NewFlow;
+            forward(state.flows, (flow, Direction::Forward), packet, snapshot, now)
+        }
+        Err(verdict) => verdict,
     }
 }
 
@@ -71,15 +122,6 @@ pub(super) fn owned_elsewhere(flows: &FlowTable, packet: &Packet<'_>) -> Option<
     // A reply without a flow: it ended while the packet was under way. It must not reach the
     // client with the backend's address (semantics G8), nor the kernel, which would reset it.
     packet.owner.map(|_| Verdict::Drop(DropReason::FlowStateInvalid))
-}
-
-/// Whether a front does not take this packet as the first of a flow.
-fn refused(front: &Front, packet: &Packet<'_>) -> Option<PassReason> {
-    let is_tcp = packet.headers.key.protocol == Protocol::Tcp;
-    if is_tcp && !tcp_flags::is_opening(packet.headers.tcp_flags) {
-        return Some(PassReason::TcpNotSyn);
-    }
-    (front.state == FrontState::Draining).then_some(PassReason::DrainingFront)
 }
 
 /// Hash of what a backend is chosen by: the client's tuple on every node alike, so not keyed, and
@@ -120,17 +162,16 @@ fn pick<'s>(
 fn begin(
     flows: &mut FlowTable,
     packet: &Packet<'_>,
-    front: &Front,
-    (backend, masquerade): (Option<&Backend>, bool),
+    choice: &Choice<'_>,
     snapshot: &Snapshot,
     now: Time,
-) -> Result<crate::flow_table::FlowId, Verdict> {
-    let backend = backend.ok_or(Verdict::Drop(DropReason::ServiceBackendNotFound))?;
+) -> Result<FlowId, Verdict> {
+    let backend = choice.backend.ok_or(Verdict::Drop(DropReason::ServiceBackendNotFound))?;
     let key = packet.headers.key;
     if backend.address.is_v4() != key.src.is_v4() {
         return Err(Verdict::Drop(DropReason::FamilyMismatch));
     }
-    let reply = reply_key(flows, &key, (backend, masquerade), snapshot, now);
+    let reply = reply_key(flows, &key, (backend, choice.masquerade), snapshot, now);
     let reply = reply.map_err(Verdict::Drop)?;
     let (client_interface, client_mac) = last_hop(packet);
     let state = match key.protocol {
@@ -141,11 +182,12 @@ fn begin(
         forward: key,
         reply,
         next_hop: backend.next_hop,
-        service: front.service.id,
+        service: choice.front.service.id,
         backend: backend.slot,
         client_interface,
         client_mac,
         state,
+        kind: choice.kind,
         version: low_half(snapshot),
         now_ms: now.as_millis_wrapping(),
     })

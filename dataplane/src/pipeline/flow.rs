@@ -1,6 +1,6 @@
 //! Packets of flows that live already.
 
-use crate::flow_table::{Direction, FlowEntry, FlowId, FlowTable};
+use crate::flow_table::{Direction, FlowEntry, FlowId, FlowKind, FlowState, FlowTable};
 use crate::packet::headers::tcp_flags;
 use crate::pipeline::packet::Packet;
 use crate::pipeline::rewrite::{Link, rewrite};
@@ -93,9 +93,16 @@ pub(super) fn forward(
         Direction::Forward => remember_last_hop(entry, packet),
         Direction::Reply => packet.traffic = Traffic::Reply,
     }
+    let was = entry.state;
     track(entry, direction, packet.headers.tcp_flags, now);
+    if entry.kind != FlowKind::Plain {
+        take_for_answered(entry, direction, packet.headers.tcp_flags);
+    }
     rewrite(packet, entry, direction, &link);
-    let backend = entry.backend;
+    let (backend, is_settled) = (entry.backend, was != entry.state);
+    if is_settled {
+        flows.settle(id);
+    }
     count(flows, backend, direction, packet.len);
     Verdict::Forward(link.egress)
 }
@@ -161,6 +168,16 @@ fn track(entry: &mut FlowEntry, direction: Direction, tcp_flags: u8, now: Time) 
         Protocol::Tcp => entry.state.after_tcp(direction, tcp_flags),
         Protocol::Udp => entry.state.after_udp(direction),
     };
+}
+
+/// A flow that was picked up in its midst is established once its backend answers: it knows of it.
+#[cold]
+fn take_for_answered(entry: &mut FlowEntry, direction: Direction, tcp_flags: u8) {
+    let is_answer = direction == Direction::Reply && tcp_flags & tcp_flags::RST == 0;
+    if entry.kind == FlowKind::PickedUp && is_answer {
+        entry.kind = FlowKind::Plain;
+        entry.state = FlowState::Established.after_tcp(direction, tcp_flags);
+    }
 }
 
 #[inline]

@@ -6,18 +6,21 @@
 mod balance;
 mod flow;
 mod fragment;
+mod gate;
 mod icmp;
 mod packet;
 mod parse;
 mod process;
 mod rewrite;
 mod sticky;
+mod tcp;
 
 #[cfg(test)]
 mod tests;
 
 pub use crate::types::BURST_FRAMES_MAX;
 pub use balance::{balancing_hash, is_masqueraded};
+pub use gate::Gate;
 pub use packet::{Headers, Packet, PacketKind, Quote};
 pub use process::Pipeline;
 pub use rewrite::finish_checksum;

@@ -3,8 +3,9 @@
 use crate::affinity::AffinityTable;
 use crate::datagrams::DatagramTable;
 use crate::flow_table::FlowTable;
+use crate::pipeline::balance::State;
 use crate::pipeline::packet::{Packet, PacketKind};
-use crate::pipeline::{balance, flow, fragment, icmp, parse};
+use crate::pipeline::{Gate, balance, flow, fragment, icmp, parse};
 use crate::snapshot::Snapshot;
 use crate::types::Time;
 use crate::verdict::Verdict;
@@ -18,6 +19,7 @@ pub struct Pipeline {
     affinity: Arc<AffinityTable>,
     datagrams: Arc<DatagramTable>,
     answers: icmp::Answers,
+    gate: Gate,
 }
 
 impl Pipeline {
@@ -27,7 +29,14 @@ impl Pipeline {
         affinity: Arc<AffinityTable>,
         datagrams: Arc<DatagramTable>,
     ) -> Self {
-        Self { flows, affinity, datagrams, answers: icmp::Answers::default() }
+        let (answers, gate) = (icmp::Answers::default(), Gate::default());
+        Self { flows, affinity, datagrams, answers, gate }
+    }
+
+    /// The same with a gate that new flows must pass.
+    #[must_use]
+    pub fn with_gate(self, gate: Gate) -> Self {
+        Self { gate, ..self }
     }
 
     /// The datagrams in fragments.
@@ -78,7 +87,9 @@ impl Pipeline {
         }
         let known = flow::known(&mut self.flows, packet, snapshot, now);
         let mut verdict = known.unwrap_or_else(|| {
-            balance::new_flow((&mut self.flows, &self.affinity), packet, snapshot, now)
+            let (flows, gate) = (&mut self.flows, &mut self.gate);
+            let mut state = State { flows, affinity: &self.affinity, gate };
+            balance::new_flow(&mut state, packet, snapshot, now)
         });
         if let Verdict::Reject(reason) = verdict {
             verdict = self.answers.answer((&self.flows, snapshot), packet, reason, now);

@@ -1,5 +1,6 @@
 //! The packet path as a whole: frames in, frames and verdicts out.
 
+mod admission;
 mod answers;
 mod errors;
 mod fragments;

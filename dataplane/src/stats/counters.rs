@@ -124,6 +124,8 @@ pub struct LoopCounters {
     pub generated_packets: Counter,
     /// Flows in the table (gauge).
     pub flows: Counter,
+    /// TCP handshakes under way (gauge).
+    pub embryonic_flows: Counter,
     /// Flows that ended, by [`FlowEnd`].
     pub flows_ended: [Counter; FlowEnd::ALL.len()],
     /// Snapshot version last read (gauge).

@@ -66,6 +66,7 @@ impl World {
             let config = FlowTableConfig {
                 worker: WorkerId(index),
                 flows_max,
+                embryonic_max: flows_max,
                 hash_key: HashKey::new([1, 2, 3, 4]),
                 timeouts: FlowTimeouts::default(),
                 source_ports: ports.expect("a slice"),

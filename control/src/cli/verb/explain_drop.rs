@@ -67,7 +67,7 @@ fn explanation(entry: &Entry) -> String {
     };
     let outcome = match entry.outcome {
         "passed" => "left or given back to the kernel",
-        "rejected" => "answered with an ICMP error",
+        "rejected" => "answered by the gateway, with an ICMP error or a TCP reset",
         other => other,
     };
     format!(
@@ -92,9 +92,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reason_of_two_outcomes_is_explained_twice() {
+    fn a_reason_of_three_outcomes_is_explained_for_each() {
         let found: Vec<_> = entries().filter(|entry| entry.name == "TCP_NOT_SYN").collect();
-        assert_eq!(found.iter().map(|e| e.outcome).collect::<Vec<_>>(), ["dropped", "passed"]);
+        let outcomes: Vec<_> = found.iter().map(|entry| entry.outcome).collect();
+        assert_eq!(outcomes, ["dropped", "rejected", "passed"]);
     }
 
     #[test]

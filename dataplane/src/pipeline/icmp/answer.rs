@@ -4,10 +4,12 @@
 use crate::flow_table::{Direction, FlowTable};
 use crate::limiter::Limiter;
 use crate::packet::checksum::{self, Sum};
-use crate::packet::headers::{ETHERNET_BYTES, IPV4_BYTES_MIN, IPV6_BYTES, protocol};
+use crate::packet::headers::{ETHERNET_BYTES, protocol};
 use crate::packet::icmp::{self, ICMP_BYTES};
+use crate::packet::ip::{self, IpFields};
 use crate::pipeline::flow::link;
 use crate::pipeline::packet::Packet;
+use crate::pipeline::tcp::reset;
 use crate::snapshot::Snapshot;
 use crate::types::{FlowKey, IpAddress, Time};
 use crate::verdict::{DropReason, RejectReason, Verdict};
@@ -46,13 +48,18 @@ impl Answers {
         reason: RejectReason,
         now: Time,
     ) -> Verdict {
+        if reason == RejectReason::TcpNotSyn {
+            return self.reset(packet, now);
+        }
         let message = match reason {
+            // Answered above.
+            RejectReason::TcpNotSyn => None,
             RejectReason::NoEndpoints => Some(port_unreachable(&packet.headers.key)),
             RejectReason::TtlExceeded => time_exceeded(flows, packet, snapshot),
             RejectReason::PktTooBig => too_big(flows, packet, snapshot),
         };
         let untold = match reason {
-            RejectReason::NoEndpoints => DropReason::RateLimited,
+            RejectReason::TcpNotSyn | RejectReason::NoEndpoints => DropReason::RateLimited,
             RejectReason::TtlExceeded => DropReason::TtlExceeded,
             RejectReason::PktTooBig => DropReason::PktTooBig,
         };
@@ -62,6 +69,18 @@ impl Answers {
         };
         write(packet, &message)
             .map_or(Verdict::Drop(DropReason::Nomem), |()| Verdict::Reject(reason))
+    }
+
+    fn reset(&mut self, packet: &mut Packet<'_>, now: Time) -> Verdict {
+        let Some(reset) = reset::answer_to(packet) else {
+            return Verdict::Drop(DropReason::TcpNotSyn);
+        };
+        if !self.0.take(now) {
+            return Verdict::Drop(DropReason::RateLimited);
+        }
+        let written = reset.turn(packet);
+        written
+            .map_or(Verdict::Drop(DropReason::Nomem), |()| Verdict::Reject(RejectReason::TcpNotSyn))
     }
 }
 
@@ -125,11 +144,10 @@ fn source_and_mtu(
 /// The parser let no packet through whose source must not be answered (RFC 1122 section 3.2.2,
 /// RFC 4443 section 2.4 (e)).
 fn write(packet: &mut Packet<'_>, message: &Message) -> Option<()> {
-    let (header_bytes, error_bytes_max) = if message.source.is_v4() {
-        (IPV4_BYTES_MIN, IPV4_ERROR_BYTES_MAX)
-    } else {
-        (IPV6_BYTES, IPV6_ERROR_BYTES_MAX)
-    };
+    let mut key = packet.headers.key.reversed();
+    key.src = message.source;
+    let header_bytes = ip::header_bytes(&key);
+    let error_bytes_max = if key.src.is_v4() { IPV4_ERROR_BYTES_MAX } else { IPV6_ERROR_BYTES_MAX };
     let room = error_bytes_max - header_bytes - ICMP_BYTES;
     let quoted = usize::from(packet.headers.ip_bytes).min(room);
     let quote_offset = ETHERNET_BYTES + header_bytes + ICMP_BYTES;
@@ -137,45 +155,23 @@ fn write(packet: &mut Packet<'_>, message: &Message) -> Option<()> {
     frame.copy_within(ETHERNET_BYTES..ETHERNET_BYTES + quoted, quote_offset);
     turn_ethernet(frame)?;
     let (header, icmp) = frame.get_mut(ETHERNET_BYTES..)?.split_at_mut_checked(header_bytes)?;
-    let mut key = packet.headers.key.reversed();
-    key.src = message.source;
-    if key.src.is_v4() {
-        write_ipv4(header, &key, icmp.len())?;
-        write_icmp(icmp, message, Sum::default())?;
+    let (protocol, pseudo) = if key.src.is_v4() {
+        (protocol::ICMP, Sum::default())
     } else {
-        write_ipv6(header, &key, icmp.len())?;
-        write_icmp(icmp, message, checksum::pseudo_header_of(&key, protocol::ICMPV6, icmp.len()))?;
-    }
+        let pseudo = checksum::pseudo_header_of(&key, protocol::ICMPV6, icmp.len());
+        (protocol::ICMPV6, pseudo)
+    };
+    // TOS 0xc0: internetwork control (RFC 1812 section 4.3.2.5).
+    ip::write(header, &key, IpFields { protocol, tos: 0xc0, is_whole: false }, icmp.len())?;
+    write_icmp(icmp, message, pseudo)?;
     packet.len = quote_offset + quoted;
     Some(())
 }
 
-fn turn_ethernet(frame: &mut [u8]) -> Option<()> {
+/// Turns the Ethernet header round: the answer goes where the packet came from.
+pub(in crate::pipeline) fn turn_ethernet(frame: &mut [u8]) -> Option<()> {
     let macs = frame.first_chunk_mut::<12>()?;
     macs.rotate_left(6);
-    Some(())
-}
-
-fn write_ipv4(header: &mut [u8], key: &FlowKey, payload_bytes: usize) -> Option<()> {
-    let header = header.first_chunk_mut::<IPV4_BYTES_MIN>()?;
-    let [high, low] = u16::try_from(IPV4_BYTES_MIN + payload_bytes).ok()?.to_be_bytes();
-    // TOS 0xc0: internetwork control (RFC 1812 section 4.3.2.5). TTL 64.
-    let (ttl, icmp) = (64, protocol::ICMP);
-    *header = [0x45, 0xc0, high, low, 0, 0, 0, 0, ttl, icmp, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-    header[12..16].copy_from_slice(&key.src.v4_bytes());
-    header[16..20].copy_from_slice(&key.dst.v4_bytes());
-    let sum = Sum::default().add_bytes(header).finish();
-    header[10..12].copy_from_slice(&sum);
-    Some(())
-}
-
-fn write_ipv6(header: &mut [u8], key: &FlowKey, payload_bytes: usize) -> Option<()> {
-    let header = header.first_chunk_mut::<IPV6_BYTES>()?;
-    let [high, low] = u16::try_from(payload_bytes).ok()?.to_be_bytes();
-    // Hop limit 64.
-    header[..8].copy_from_slice(&[0x60, 0, 0, 0, high, low, protocol::ICMPV6, 64]);
-    header[8..24].copy_from_slice(key.src.bytes());
-    header[24..].copy_from_slice(key.dst.bytes());
     Some(())
 }
 

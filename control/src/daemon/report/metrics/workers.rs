@@ -70,6 +70,7 @@ fn of_time(pairs: &Pairs<'_>, now: SystemTime) -> Vec<Family> {
 
 fn of_flows(pairs: &Pairs<'_>) -> Vec<Family> {
     let mut flows = Family::gauge("tidegate_flows", "Live flows.");
+    let mut embryonic = Family::gauge("tidegate_flows_embryonic", "TCP handshakes under way.");
     let mut ports = Family::gauge("tidegate_snat_ports_used", "Source ports in use.");
     let mut share = Family::gauge(
         "tidegate_snat_ports_used_ratio",
@@ -78,6 +79,7 @@ fn of_flows(pairs: &Pairs<'_>) -> Vec<Family> {
     let mut ended = Family::counter("tidegate_flows_expired", "Flows that ended, by cause.");
     for (placement, counters) in pairs {
         flows.push([worker(placement)], counters.flows.get());
+        embryonic.push([worker(placement)], counters.embryonic_flows.get());
         ports.push([worker(placement)], counters.snat_ports_used.get());
         share.push_real([worker(placement)], of_one(counters.snat_ports_share.get()));
         for end in FlowEnd::ALL {
@@ -85,7 +87,7 @@ fn of_flows(pairs: &Pairs<'_>) -> Vec<Family> {
             ended.push([worker(placement), ("cause", end.name().into())], count);
         }
     }
-    vec![flows, ports, share, ended]
+    vec![flows, embryonic, ports, share, ended]
 }
 
 #[expect(clippy::cast_precision_loss, reason = "33 bits at most")]
