@@ -61,18 +61,6 @@ fn gateway(node: u32) -> IpAddr {
 }
 
 fn link(end: &Link) -> netlink::Link {
-    netlink::Link {
-        index: end.index,
-        name: end.name.into(),
-        mac: end.mac,
-        mtu_bytes: 1500,
-        is_admin_up: true,
-        is_up: true,
-        is_ethernet: true,
-        is_loopback: false,
-        kind: "veth".into(),
-        master: None,
-        rx_queue_count: 1,
-        peer: None,
-    }
+    let kind = "veth".into();
+    netlink::Link { mac: end.mac, kind, ..netlink::Link::ethernet(end.index, end.name) }
 }

@@ -79,7 +79,8 @@ impl Compiler {
         let dirty = store.take_dirty();
         let store = &*store;
         let (network, interfaces) = (network.clone(), config.interfaces.clone());
-        let world = World { network, attached: attached.clone(), interfaces };
+        let frame_size = config.memory.frame_size;
+        let world = World { network, attached: attached.clone(), interfaces, frame_size };
         let is_same = self.basis.world.is_same(&world)
             && self.basis.config.as_ref() == Some(config)
             && !dirty.is_node;

@@ -55,9 +55,10 @@ pub(super) fn wanted(
             || entry.role != Role::Backend
             || config.cluster_ip == ClusterIp::Serve
             || egress.contains(&link.index);
-        match obstacle(link) {
-            None if is_needed => chosen.push((link, entry)),
-            Some(obstacle) if entry.is_exact() => warnings.push(obstacle),
+        match (obstacle(link), too_large(link, config.memory.frame_size)) {
+            (None, Some(refusal)) if is_needed => warnings.push(refusal),
+            (None, None) if is_needed => chosen.push((link, entry)),
+            (Some(obstacle), _) if entry.is_exact() => warnings.push(obstacle),
             _ => {}
         }
     }
@@ -108,6 +109,38 @@ pub(super) fn obstacle(link: &Link) -> Option<String> {
     }
     (!link.is_admin_up).then(|| format!("interface {name} is down"))
 }
+
+/// What a frame holds beside the packet: the kernel's headroom, the Ethernet header and a VLAN tag.
+const FRAME_OVERHEAD_BYTES: u32 = 256 + 14 + 4;
+
+/// Why packets of this link do not fit a frame, and what to type. A packet is one frame: what is
+/// larger would be lost at the socket, one by one.
+pub(super) fn too_large(link: &Link, frame_size: u32) -> Option<String> {
+    let mtu_max = |frame_size: u32| frame_size - FRAME_OVERHEAD_BYTES;
+    let (name, mtu, here) = (&link.name, link.mtu_bytes, mtu_max(frame_size));
+    if mtu <= here {
+        return None;
+    }
+    let larger = mtu_max(FRAME_SIZE_MAX);
+    let fix = if mtu <= larger {
+        format!("memory.frameSize: {FRAME_SIZE_MAX} takes an MTU of up to {larger}")
+    } else {
+        format!(
+            "ip link set {name} mtu {here}, or up to {MTU_NATIVE_MAX} with memory.frameSize: \
+             {FRAME_SIZE_MAX}; larger ones are not served"
+        )
+    };
+    Some(format!(
+        "interface {name} not attached: its MTU is {mtu}, and memory.frameSize {frame_size} takes \
+         {here}: {fix}"
+    ))
+}
+
+/// The larger of the two sizes that the kernel takes: a page.
+const FRAME_SIZE_MAX: u32 = 4096;
+
+/// What most drivers allow for native XDP without fragments: a page less headroom and tail.
+const MTU_NATIVE_MAX: u32 = 3498;
 
 fn request(
     (slot, mac): (InterfaceSlot, MacAddress),
@@ -180,6 +213,20 @@ pub(super) fn mtu(mtu_bytes: u32) -> u16 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_packet_must_fit_one_frame_and_the_refusal_says_what_to_type() {
+        let link = |mtu_bytes| Link { mtu_bytes, ..Link::ethernet(IfIndex(1), "eth1") };
+        assert_eq!(too_large(&link(1500), 2048), None);
+        assert_eq!(too_large(&link(1774), 2048), None);
+        assert_eq!(too_large(&link(3498), 4096), None);
+        let words = too_large(&link(1775), 2048).unwrap();
+        assert!(words.contains("1775") && words.contains("memory.frameSize: 4096"), "{words}");
+        for frame_size in [2048, 4096] {
+            let words = too_large(&link(9000), frame_size).unwrap();
+            assert!(words.contains("9000") && words.contains("ip link set eth1 mtu"), "{words}");
+        }
+    }
 
     #[test]
     fn a_freed_slot_is_given_again_last() {

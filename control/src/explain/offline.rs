@@ -122,20 +122,8 @@ fn is_global(address: &IpAddr) -> bool {
 /// A network whose first interface bears `own` addresses and is the way to everywhere.
 fn network(own: &[IpAddr]) -> NetworkState {
     let interface = INTERFACE.0;
-    let link = |(index, name): (IfIndex, &str)| Link {
-        index,
-        name: name.into(),
-        mac: MacAddress([2, 0, 0, 0, 0, 2]),
-        mtu_bytes: 1500,
-        is_admin_up: true,
-        is_up: true,
-        is_ethernet: true,
-        is_loopback: false,
-        kind: "".into(),
-        master: None,
-        rx_queue_count: 1,
-        peer: None,
-    };
+    let mac = MacAddress([2, 0, 0, 0, 0, 2]);
+    let link = |(index, name): (IfIndex, &str)| Link { mac, ..Link::ethernet(index, name) };
     let address = |address: &IpAddr| InterfaceAddress {
         interface,
         address: *address,

@@ -65,6 +65,26 @@ pub struct Link {
     pub peer: Option<IfIndex>,
 }
 
+impl Link {
+    /// An Ethernet link that is up, with one queue; no address yet.
+    pub fn ethernet(index: IfIndex, name: &str) -> Self {
+        Self {
+            index,
+            name: name.into(),
+            mac: MacAddress::default(),
+            mtu_bytes: 1500,
+            is_admin_up: true,
+            is_up: true,
+            is_ethernet: true,
+            is_loopback: false,
+            kind: "".into(),
+            master: None,
+            rx_queue_count: 1,
+            peer: None,
+        }
+    }
+}
+
 /// An address of this node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InterfaceAddress {

@@ -328,6 +328,25 @@ fn a_bridge_by_name_is_refused_with_what_to_name_instead() {
 }
 
 #[test]
+fn an_interface_whose_packets_do_not_fit_a_frame_is_left_and_says_what_to_type() {
+    let mut rig = Rig::attached();
+    let text = web("") + &slice("web-1", &["10.244.1.7 n1 ready"]);
+    assert_eq!(rig.compile(&text).wanted.len(), 2);
+    rig.link_mut("eth1").mtu_bytes = 3000;
+    let compiled = rig.compile(&text);
+    assert!(compiled.wanted.iter().all(|wanted| wanted.request.name != "eth1"));
+    let fix = "memory.frameSize: 4096 takes an MTU of up to 3822";
+    assert!(compiled.warnings[0].ends_with(fix), "{:?}", compiled.warnings);
+    rig.attached.retain(|_, index| *index != ETH1);
+    let told = rig.compile(&text).report[0].backends[0].reason.clone().unwrap();
+    assert!(told.ends_with(fix), "{told}");
+    rig.config.memory.frame_size = 4096;
+    let compiled = rig.compile(&text);
+    assert!(compiled.wanted.iter().any(|wanted| wanted.request.name == "eth1"));
+    assert!(compiled.warnings.is_empty(), "{:?}", compiled.warnings);
+}
+
+#[test]
 fn numbers_are_stable_and_what_did_not_change_is_shared() {
     let mut rig = Rig::attached();
     let other = web("").replace("name: web", "name: other").replace("30080", "30081");

@@ -122,22 +122,14 @@ impl Rig {
 
     pub(crate) fn add_link(&mut self, index: IfIndex, name: &str) {
         let link = Link {
-            index,
-            name: name.into(),
             mac: MacAddress([2, 0, 0, 0, 0, u8::try_from(index.0).unwrap()]),
-            mtu_bytes: 1500,
-            is_admin_up: true,
-            is_up: true,
-            is_ethernet: true,
-            is_loopback: false,
             kind: match name.get(..3) {
                 Some("vet") => "veth".into(),
                 Some("cni") => "bridge".into(),
                 _ => "".into(),
             },
-            master: None,
             rx_queue_count: 2,
-            peer: None,
+            ..Link::ethernet(index, name)
         };
         Arc::make_mut(&mut self.network.links).insert(index, link);
     }
@@ -159,6 +151,12 @@ impl Rig {
     /// What a bridge has learnt: behind which port a link address is.
     pub(crate) fn teach(&mut self, bridge: IfIndex, mac: MacAddress, port: IfIndex) {
         Arc::make_mut(&mut self.network.bridge_ports).insert((bridge, mac), port);
+    }
+
+    /// The link with this name, to change it.
+    pub(crate) fn link_mut(&mut self, name: &str) -> &mut Link {
+        let links = Arc::make_mut(&mut self.network.links);
+        links.values_mut().find(|link| &*link.name == name).unwrap()
     }
 
     pub(crate) fn add_address(&mut self, interface: IfIndex, address: &str) {

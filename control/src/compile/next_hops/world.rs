@@ -16,6 +16,8 @@ pub(in crate::compile) struct World {
     pub(in crate::compile) network: NetworkState,
     pub(in crate::compile) attached: Attached,
     pub(in crate::compile) interfaces: Vec<InterfaceConfig>,
+    /// Bytes of a frame.
+    pub(in crate::compile) frame_size: u32,
 }
 
 /// A world with what was found out about its links so far.
@@ -164,7 +166,10 @@ impl<'a> WayOut<'a> {
         let mut attached = world.attached.iter();
         let slot = attached.find(|(_, index)| **index == interface).map(|(slot, _)| *slot);
         let mac = world.network.own_mac(link);
-        Some(Self { link, mac, is_for_backends, slot: usable_slot(link, slot, entry) })
+        let too_large = || interfaces::too_large(link, world.frame_size);
+        let refusal = || interfaces::obstacle(link).or_else(too_large);
+        let slot = usable_slot(link, slot, (entry, refusal));
+        Some(Self { link, mac, is_for_backends, slot })
     }
 
     /// Of a bridge, while it is not known behind which port the neighbour is.
@@ -206,14 +211,14 @@ impl<'a> WayOut<'a> {
 fn usable_slot(
     link: &Link,
     slot: Option<InterfaceSlot>,
-    entry: Option<&InterfaceConfig>,
+    (entry, refusal): (Option<&InterfaceConfig>, impl Fn() -> Option<String>),
 ) -> Result<InterfaceSlot, Arc<str>> {
     let name = &link.name;
     if entry.is_some_and(|entry| entry.role == Role::Client) {
         return Err(format!("interface {name} has role client").into());
     }
     let not_attached = || format!("interface {name} not attached");
-    slot.ok_or_else(|| interfaces::obstacle(link).unwrap_or_else(not_attached).into())
+    slot.ok_or_else(|| refusal().unwrap_or_else(not_attached).into())
 }
 
 impl Way {
