@@ -7,7 +7,7 @@ use std::{env, process};
 
 fn main() {
     println!("cargo::rerun-if-changed=bpf");
-    for name in ["steer", "road"] {
+    for name in ["steer", "road", "guard"] {
         if let Err(error) = compile(name) {
             eprintln!("failed to compile bpf/{name}.bpf.c: {error}");
             process::exit(1);

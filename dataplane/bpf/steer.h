@@ -140,4 +140,17 @@ enum road_counter {
 	ROAD_COUNTERS,
 };
 
+/* The host's own flows with one of our source ports (guard.bpf.c): marks, a power of two; how long
+ * the tuple of one that is open or rests is left alone. */
+#define HOST_SLOTS 262144
+#define HOST_HASH_FACTOR 0x9e3779b97f4a7c15
+#define HOST_OPEN_SECONDS 7500 /* an idle connection is probed after 7200 */
+#define HOST_REST_SECONDS 120  /* TIME_WAIT, and conntrack's UDP stream */
+
+/* Set once, before loading (guard.bpf.c). */
+struct guard_config {
+	__u16 first_port;
+	__u16 last_port;
+};
+
 #endif

@@ -8,6 +8,7 @@ mod clock;
 pub mod datagrams;
 pub mod engine;
 pub mod flow_table;
+pub mod host_flows;
 mod limiter;
 pub mod packet;
 pub mod pipeline;

@@ -320,6 +320,12 @@ impl Time {
     pub const fn as_millis_wrapping(self) -> u32 {
         (self.0 / 1_000_000) as u32
     }
+
+    /// Whole seconds.
+    #[inline]
+    pub const fn as_seconds(self) -> u64 {
+        self.0 / 1_000_000_000
+    }
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tidegate_control::demo::pattern_chunks;
 use tidegate_control::demo::rig::NetNs;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpStream, UdpSocket};
+use tokio::net::{TcpSocket, TcpStream, UdpSocket};
 use tokio::task::JoinSet;
 
 /// How long one request may take, lost packets and all.
@@ -127,7 +127,26 @@ impl Session {
     /// The connection fails.
     pub fn open(netns: &NetNs, to: SocketAddr) -> Result<Self> {
         let dial = || std::net::TcpStream::connect_timeout(&to, REQUEST_MAX);
-        let stream = netns.enter(dial)?.context("connect")?;
+        Self::over(netns.enter(dial)?.context("connect")?)
+    }
+
+    /// Connects from an address and port of `netns`.
+    ///
+    /// # Errors
+    /// The connection fails.
+    pub fn open_from(netns: &NetNs, from: SocketAddr, to: SocketAddr) -> Result<Self> {
+        let dial = async {
+            let socket = if to.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+            socket.bind(from).context("bind")?;
+            let connected = tokio::time::timeout(REQUEST_MAX, socket.connect(to)).await;
+            let stream = connected.context("no answer in time")?.context("connect")?.into_std()?;
+            stream.set_nonblocking(false)?;
+            anyhow::Ok(stream)
+        };
+        Self::over(inside(netns, dial)??)
+    }
+
+    fn over(stream: std::net::TcpStream) -> Result<Self> {
         stream.set_read_timeout(Some(REQUEST_MAX))?;
         Ok(Self(BufReader::new(stream)))
     }

@@ -65,7 +65,7 @@ pub async fn run(options: Options) -> Result<(), Fault> {
     if let Some(log) = log {
         control.latency.log_to(log);
     }
-    control.warnings = start_warnings(&control.engine.placements(), &reserved).await;
+    control.warnings = start_warnings(&control.engine, &reserved).await;
     let served = Session { options, listening, begin }.serve(&mut control, stop).await;
     let Control { engine, mirror, .. } = control;
     engine.stop();
@@ -131,11 +131,15 @@ fn open_log(latency: &Latency) -> Result<Option<HistogramLog>, Fault> {
 }
 
 /// What a start with these workers is less than.
-async fn start_warnings(
-    placements: &[WorkerPlacement],
-    reserved: &io::Result<ReservedPorts>,
-) -> Vec<String> {
-    let mut warnings: Vec<_> = placements.iter().flat_map(worker_warnings).collect();
+async fn start_warnings(engine: &Engine, reserved: &io::Result<ReservedPorts>) -> Vec<String> {
+    let mut warnings: Vec<_> = engine.placements().iter().flat_map(worker_warnings).collect();
+    if let Some(error) = engine.guard_refused() {
+        warnings.push(format!(
+            "a connection that the node masquerades may get a source port of ours to the same \
+             backend, and break (failed to {error}): Linux 6.4 can prevent that; else give \
+             loadBalancer.snatAddresses an address that nothing else on the node sends from"
+        ));
+    }
     if let Err(error) = reserved {
         warnings.push(format!(
             "source ports are not reserved in {KERNEL_LIST} ({error}): a connection of the node \

@@ -3,7 +3,7 @@
 use crate::clock;
 use crate::engine::start::STALE_AFTER;
 use crate::engine::worker_handle::WorkerHandle;
-use crate::engine::{Engine, FlowRecord, QueueStatistics, SteeringCounters};
+use crate::engine::{Engine, EngineError, FlowRecord, QueueStatistics, SteeringCounters};
 use crate::stats::{LatencySet, WorkerCounters};
 use crate::types::{InterfaceSlot, WorkerId};
 use crate::worker::{Command, FlowDump};
@@ -30,6 +30,17 @@ impl Engine {
         self.retire_fronts().ok();
         self.look_after_programs();
         self.workers.iter().map(WorkerHandle::id).filter(|id| self.is_stale(*id)).collect()
+    }
+
+    /// Why nothing keeps the host's own flows from the tuples of ours, where that is so.
+    pub fn guard_refused(&self) -> Option<&EngineError> {
+        self.guard.as_ref().err()
+    }
+
+    /// Packets of the host that were dropped because their answers would have been taken for ours.
+    pub fn host_packets_held_back(&self) -> u64 {
+        let guard = self.guard.as_ref().ok();
+        guard.and_then(|guard| guard.held_back_packets().ok()).unwrap_or(0)
     }
 
     /// Detaches the program from the interfaces of a worker that hangs, and attaches it again once

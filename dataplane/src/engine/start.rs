@@ -15,6 +15,7 @@ use crate::snapshot::{FrontKey, Snapshot};
 use crate::stats::{LatencyRecorder, WorkerCounters};
 use crate::types::{InterfaceSlot, MacAddress, PortRange, WORKERS_MAX, WorkerId};
 use crate::worker::{Command, HandOff, Pools, WorkerConfig, WorkerParts};
+use crate::xdp::guard::Guard;
 use crate::xdp::program::{Steering, SteeringConfig};
 use crate::xdp::road::Road;
 use crate::xdp::sleep::{SleepBackend, Sleeper};
@@ -54,6 +55,8 @@ pub struct Engine {
     pub(super) drained_since: BTreeMap<FrontKey, Instant>,
     /// Slots that were ever attached: the XDP program's counters of these are reported.
     pub(super) known_slots: BTreeSet<InterfaceSlot>,
+    /// Or why the host's own flows are not guarded.
+    pub(super) guard: Result<Guard, EngineError>,
     _road: Road,
 }
 
@@ -85,6 +88,7 @@ impl Engine {
             road_mac: shared.road_mac,
         })?;
         let road = Road::open(config.kernel_road.peer_index, shared.road_magic, shared.road_mac)?;
+        let guard = Guard::open(&steering.flows, config.source_ports);
         let publisher = Publisher::new(Snapshot::default());
         let mut engine = Self {
             steering,
@@ -99,6 +103,7 @@ impl Engine {
             unsettled: BTreeSet::new(),
             drained_since: BTreeMap::new(),
             known_slots: BTreeSet::new(),
+            guard,
             _road: road,
             config,
         };
@@ -149,6 +154,8 @@ impl Engine {
             Arc::clone(&counters),
             shared.directory.clone(),
         );
+        let guard = self.guard.as_ref().ok();
+        let table = table.beside(guard.map(|guard| guard.host_flows().clone()));
         let parts = WorkerParts {
             config: self.worker_config(id, shared),
             pipeline: Pipeline::new(

@@ -4,11 +4,12 @@
 //!
 //! Each worker tries its own slice of the range first, where no other is in its way. Where the
 //! slice has none free it borrows from the others': the owner directory has every worker's reply
-//! tuples, so none is given twice.
+//! tuples, so none is given twice. Nor is a tuple that the host has for a flow of its own
+//! (`docs/adr/0005-source-ports.md`).
 
 use crate::flow_table::{FlowId, FlowState, FlowTable};
 use crate::stats::FlowEnd;
-use crate::types::{FlowKey, IpAddress, L4Port, PortRange, Protocol};
+use crate::types::{FlowKey, IpAddress, L4Port, PortRange, Protocol, Time};
 
 /// Ports tried, from a random one on, before the slice counts as used up, and as many again of the
 /// whole range. With 90 % of a slice in use towards one backend the chance to miss a free one is
@@ -58,8 +59,8 @@ pub struct SnatRequest<'a> {
     pub backend: (IpAddress, L4Port),
     /// The node's addresses of which the backend may see any.
     pub addresses: &'a [IpAddress],
-    /// Milliseconds, wrapping.
-    pub now_ms: u32,
+    /// The time of the packet.
+    pub now: Time,
 }
 
 impl SnatRequest<'_> {
@@ -110,17 +111,19 @@ impl FlowTable {
         best: &mut Holder,
     ) -> Option<FlowKey> {
         let addresses = u32::try_from(request.addresses.len()).ok().filter(|count| *count > 0)?;
+        let now_ms = request.now.as_millis_wrapping();
         let start = (self.random.below(addresses), self.random.below(range.count()));
         for step in 0..TRIES_MAX.min(range.count().saturating_mul(addresses)) {
             let reply = request.reply(range, start, step)?;
             let hash = self.hash(&reply);
             let holder = self.find(&reply, hash).map(|(holder, _)| holder);
-            let is_free = holder.is_none() && self.other_owner(hash).is_none();
+            let is_hosts = || self.host_flows.as_ref().is_some_and(|h| h.has(&reply, request.now));
+            let is_free = holder.is_none() && self.other_owner(hash).is_none() && !is_hosts();
             self.note_try(is_free);
             if is_free {
                 return Some(reply);
             }
-            let rank = holder.and_then(|holder| self.dispensability(holder, request.now_ms));
+            let rank = holder.and_then(|holder| self.dispensability(holder, now_ms));
             if rank > best.map(|(rank, ..)| rank) {
                 *best = rank.zip(holder).map(|(rank, holder)| (rank, holder, reply));
             }
@@ -155,7 +158,9 @@ mod tests {
     use super::*;
     use crate::flow_table::OwnerDirectory;
     use crate::flow_table::expiry::tests::{BACKEND, NODE, begin, table, table_of};
+    use crate::host_flows::{HOST_SLOTS, HostFlows};
     use crate::types::WorkerId;
+    use core::sync::atomic::AtomicU64;
     use std::collections::BTreeSet;
     use std::sync::Arc;
 
@@ -168,7 +173,8 @@ mod tests {
 
     fn find_of(flows: &mut FlowTable, addresses: &[IpAddress], now_ms: u32) -> Option<FlowKey> {
         let protocol = Protocol::Tcp;
-        flows.find_snat(&SnatRequest { protocol, backend: BACKEND, addresses, now_ms })
+        let now = Time(u64::from(now_ms) * 1_000_000);
+        flows.find_snat(&SnatRequest { protocol, backend: BACKEND, addresses, now })
     }
 
     fn share(flows: &FlowTable) -> u64 {
@@ -299,6 +305,21 @@ mod tests {
         }
         assert_eq!(find_of(&mut flows, &addresses, 0), None);
         assert!(addresses.iter().all(|a| given.iter().filter(|(of, _)| of == a).count() == 4));
+    }
+
+    #[test]
+    fn what_the_host_itself_has_is_passed_over_until_it_rests_no_more() {
+        let marks: Vec<AtomicU64> = (0..HOST_SLOTS).map(|_| AtomicU64::new(0)).collect();
+        let host = HostFlows::new(Arc::new(marks));
+        let mut flows = table(64).beside(Some(host.clone()));
+        for number in 1..=3 {
+            let reply = find(&mut flows, 0).unwrap();
+            begin(&mut flows, (number, reply), FlowState::Established, 0).unwrap();
+        }
+        let last = find(&mut flows, 0).unwrap();
+        host.set(&last, Time(100_000_000_000));
+        assert_eq!(find(&mut flows, 99_999), None);
+        assert_eq!(find(&mut flows, 100_000), Some(last));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use crate::flow_table::{
     Direction, FlowEntry, FlowState, HashKey, NewFlow, OwnerDirectory, SourcePorts, TimeoutTable,
     prefetch,
 };
+use crate::host_flows::HostFlows;
 use crate::random::Random;
 use crate::stats::{FlowEnd, WorkerCounters};
 use crate::types::{FlowKey, Time, WorkerId};
@@ -70,6 +71,7 @@ pub struct FlowTable {
     pub(super) random: Random,
     pub(super) counters: Arc<WorkerCounters>,
     directory: Option<Arc<OwnerDirectory>>,
+    pub(super) host_flows: Option<HostFlows>,
     changes: FlowMapChanges,
 }
 
@@ -96,8 +98,15 @@ impl FlowTable {
             config,
             counters,
             directory,
+            host_flows: None,
             changes: FlowMapChanges::default(),
         }
+    }
+
+    /// A table that gives no source port to a backend to which the host itself has it.
+    #[must_use]
+    pub fn beside(self, host_flows: Option<HostFlows>) -> Self {
+        Self { host_flows, ..self }
     }
 
     /// The worker that owns it.

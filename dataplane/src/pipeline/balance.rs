@@ -223,11 +223,6 @@ fn reply_key(
     if addresses.is_empty() {
         return Err(DropReason::NoSnatAddress);
     }
-    let request = SnatRequest {
-        protocol: key.protocol,
-        backend: destination,
-        addresses,
-        now_ms: now.as_millis_wrapping(),
-    };
+    let request = SnatRequest { protocol: key.protocol, backend: destination, addresses, now };
     flows.find_snat(&request).ok_or(DropReason::SnatPortsExhausted)
 }

@@ -80,6 +80,13 @@ pub(crate) struct RoadConfig {
 
 #[derive(Debug, IntoBytes, Immutable)]
 #[repr(C)]
+pub(crate) struct GuardConfig {
+    pub(crate) first_port: u16,
+    pub(crate) last_port: u16,
+}
+
+#[derive(Debug, IntoBytes, Immutable)]
+#[repr(C)]
 pub(crate) struct Front {
     address: [u8; 16],
     port: [u8; 2],
@@ -142,6 +149,7 @@ pub(crate) struct Counters {
 mod tests {
     use super::*;
     use crate::datagrams::{DATAGRAMS_MAX, LIFETIME_MS};
+    use crate::host_flows::{HASH_FACTOR, HOST_SLOTS};
     use crate::packet::extension::IPV6_EXTENSIONS_MAX;
     use crate::types::{INTERFACES_MAX, WORKERS_MAX};
 
@@ -178,6 +186,8 @@ mod tests {
         assert_eq!(defined("FRONT_CLUSTER"), u64::from(FRONT_CLUSTER));
         assert_eq!(defined("METADATA_MAGIC"), u64::from(METADATA_MAGIC));
         assert_eq!(defined("OWNER_NONE"), u64::from(OWNER_NONE));
+        assert_eq!(defined("HOST_SLOTS"), HOST_SLOTS as u64);
+        assert_eq!(defined("HOST_HASH_FACTOR"), HASH_FACTOR);
         assert_eq!(defined("DATAGRAMS_MAX"), u64::from(DATAGRAMS_MAX));
         assert_eq!(defined("DATAGRAM_LIFETIME_NS"), LIFETIME_MS * 1_000_000);
         assert_eq!(defined("IPV6_EXTENSIONS_MAX"), IPV6_EXTENSIONS_MAX as u64);

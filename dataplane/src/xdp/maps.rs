@@ -68,6 +68,15 @@ fn batch_count(keys: &[FlowKey]) -> Option<u32> {
     u32::try_from(keys.len()).ok().filter(|count| *count > 0)
 }
 
+/// A counter of an array that has one for each CPU, summed.
+pub(crate) fn sum_percpu(map: &MapHandle, index: u32, what: &str) -> Result<u64, EngineError> {
+    let values = map.lookup_percpu(index.as_bytes(), MapFlags::ANY);
+    let values = values.map_err(|error| library_refused(what, &error))?;
+    let values = values.ok_or_else(|| refused(what, libc::ENOENT, None))?;
+    let numbers = values.iter().filter_map(|value| value.first_chunk());
+    Ok(numbers.map(|bytes| u64::from_ne_bytes(*bytes)).sum())
+}
+
 /// Which socket and worker serve a receive queue.
 #[derive(Debug)]
 pub struct Queues(pub(crate) MapHandle);

@@ -3,10 +3,12 @@
 
 pub mod affinity;
 pub mod front_map;
+pub mod guard;
 pub mod heartbeat;
 pub mod hook;
 mod kernel_words;
 pub mod layout;
+mod mapping;
 pub mod maps;
 mod object;
 pub mod program;

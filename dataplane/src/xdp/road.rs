@@ -11,12 +11,12 @@
 
 use crate::engine::EngineError;
 use crate::types::{IfIndex, MacAddress};
-use crate::xdp::kernel_words::{library_refused, refused};
+use crate::xdp::kernel_words::library_refused;
 use crate::xdp::layout::RoadConfig;
+use crate::xdp::maps::sum_percpu;
 use crate::xdp::object::{self, Elf};
-use libbpf_rs::{MapCore, MapFlags, MapHandle, TC_INGRESS, TcHook, TcHookBuilder};
+use libbpf_rs::{MapHandle, TC_INGRESS, TcHook, TcHookBuilder};
 use std::os::fd::AsFd;
-use zerocopy::IntoBytes;
 
 static ROAD: &Elf<[u8]> = &Elf(*include_bytes!(concat!(env!("OUT_DIR"), "/road.bpf.o")));
 
@@ -70,12 +70,7 @@ impl Road {
 
     /// `counter` is an `enum road_counter` of `bpf/steer.h`.
     fn sum(&self, counter: u32) -> Result<u64, EngineError> {
-        let what = "read the road's counters";
-        let values = self.counters.lookup_percpu(counter.as_bytes(), MapFlags::ANY);
-        let values = values.map_err(|error| library_refused(what, &error))?;
-        let values = values.ok_or_else(|| refused(what, libc::ENOENT, None))?;
-        let numbers = values.iter().filter_map(|value| value.first_chunk());
-        Ok(numbers.map(|bytes| u64::from_ne_bytes(*bytes)).sum())
+        sum_percpu(&self.counters, counter, "read the road's counters")
     }
 }
 

@@ -5,6 +5,7 @@
 mod attach;
 mod frames;
 mod fuzz;
+mod guard;
 mod maps;
 mod net;
 mod port;

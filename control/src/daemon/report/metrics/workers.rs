@@ -25,6 +25,11 @@ pub(super) fn families(engine: &Engine, config: &Config, now: SystemTime) -> Vec
     let mut families = of_time(&pairs, now);
     families.extend(of_flows(&pairs));
     families.push(frames(&pairs));
+    let held_back = Family::counter(
+        "tidegate_host_packets_held_back",
+        "The host's own packets that were dropped because their answers would be taken for ours.",
+    );
+    families.push(held_back.with(engine.host_packets_held_back()));
     let capacity = Family::gauge("tidegate_flow_table_capacity", "Flows that fit the tables.");
     families.push(capacity.with(u64::from(config.conntrack.max_flows)));
     families
