@@ -3,6 +3,7 @@
 use crate::api_server::{ApiServer, Door};
 use crate::lab::{FAMILIES, FAR, Lab, NEAR};
 use crate::objects::{node, service, slice};
+use crate::spread::Spread;
 use anyhow::{Context as _, Result, ensure};
 use core::net::SocketAddr;
 use std::net::TcpListener;
@@ -32,10 +33,10 @@ impl KubeLab {
     ///
     /// # Errors
     /// We are not root, or something does not start.
-    pub fn start(plan: &RigPlan) -> Result<Self> {
+    pub fn start(spread: Spread) -> Result<Self> {
         let state = tempfile::tempdir()?;
         let mut made = None;
-        let lab = Lab::start_with(plan, |site| {
+        let lab = Lab::spread_with(spread, &RigPlan::new("test"), |site| {
             let gateway = site.topology().gateway();
             let server =
                 ApiServer::start_on(Door::Tls, listen(gateway, ([127, 0, 0, 1], 0).into())?)?;

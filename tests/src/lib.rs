@@ -12,6 +12,8 @@ pub mod oracle;
 pub mod probe;
 pub mod replay;
 pub mod setting;
+pub mod shuffle;
 pub mod soak;
+pub mod spread;
 pub mod tidy;
 pub mod watching;

@@ -6,13 +6,13 @@ use serde_json::json;
 use std::net::TcpStream;
 use std::time::Duration;
 use tidegate_control::admin::report::StatusReport;
-use tidegate_control::demo::rig::RigPlan;
 use tidegate_control::demo::site::HTTP_CLUSTER;
 use tidegate_tests::kube_lab::{KubeLab, WEB};
 use tidegate_tests::lab::{FAR, Lab, NEAR, V4, V6, front};
 use tidegate_tests::manifests::{granted, needed};
 use tidegate_tests::objects::service;
 use tidegate_tests::setting::wait_until;
+use tidegate_tests::spread::Spread;
 
 /// How long the server's return may take to be noticed: kube's back-off, and a busy machine.
 const NOTICED_MAX: Duration = Duration::from_mins(1);
@@ -26,7 +26,7 @@ const NEW: (&str, u16) = ("new", 30_083);
 
 #[test]
 fn no_request_fails_while_the_api_server_is_killed_changed_and_restarted() -> Result<()> {
-    let mut lab = KubeLab::start(&RigPlan::new("test"))?;
+    let mut lab = KubeLab::start(Spread::Shuffled)?;
     lab.server.apply(service(OLD.0, OLD.1))?;
     lab.set_endpoints(OLD.0, &[NEAR])?;
     lab.set_endpoints(WEB, &[NEAR, FAR[0]])?;
@@ -62,7 +62,7 @@ fn no_request_fails_while_the_api_server_is_killed_changed_and_restarted() -> Re
 
 #[test]
 fn a_restart_while_the_api_server_is_away_serves_from_disk() -> Result<()> {
-    let mut lab = KubeLab::start(&RigPlan::new("test"))?;
+    let mut lab = KubeLab::start(Spread::OneQueue)?;
     let status = lab.status()?;
     ensure!(status.source.kind == "kubernetes" && status.source.listing.is_some(), "{status:?}");
     lab.server.stop();
@@ -89,7 +89,7 @@ fn a_restart_while_the_api_server_is_away_serves_from_disk() -> Result<()> {
 
 #[test]
 fn a3_a4_labels_take_a_front_away_and_give_it_back() -> Result<()> {
-    let lab = KubeLab::start(&RigPlan::new("test"))?;
+    let lab = KubeLab::start(Spread::OneQueue)?;
     for label in ["service.kubernetes.io/service-proxy-name", "service.kubernetes.io/headless"] {
         for (value, is_served) in [(json!("other"), false), (json!(null), true)] {
             let patch = json!({"metadata": {"labels": {label: value}}});

@@ -8,6 +8,7 @@ use tidegate_control::demo::rig::{RigPlan, gateway_of};
 use tidegate_control::demo::site::{CONFIG, Site};
 use tidegate_tests::lab::{FAMILIES, FAR, Family, Lab, NEAR, V4, V6, packets_of};
 use tidegate_tests::load;
+use tidegate_tests::spread::SPREADS;
 
 /// The gateway's Node as the demo has it, and its pods' networks.
 const NODE: &str = "apiVersion: v1
@@ -51,7 +52,13 @@ fn prepare(site: &Site) -> Result<String> {
 
 #[test]
 fn d7_a_pod_of_the_gateway_reaches_a_cluster_ip_and_a_client_outside_does_not() -> Result<()> {
-    let lab = Lab::start_with(&RigPlan::new("test"), prepare)?;
+    SPREADS.into_iter().try_for_each(|spread| {
+        let lab = Lab::spread_with(spread, &RigPlan::new("test"), prepare)?;
+        check_inside(&lab).and_then(|()| lab.finish()).with_context(|| format!("{spread:?}"))
+    })
+}
+
+fn check_inside(lab: &Lab) -> Result<()> {
     // No backend is behind its veth any more: it is attached for what it dials.
     lab.site().withdraw_pod(NEAR)?;
     lab.wait_for(NEAR, false)?;
@@ -65,9 +72,9 @@ fn d7_a_pod_of_the_gateway_reaches_a_cluster_ip_and_a_client_outside_does_not() 
             ensure!(answers.by_pod.keys().eq(FAR.iter()), "from {:?}", answers.by_pod);
             ensure!(answers.peers.iter().eq([&pod.address_of(family)]), "{:?}", answers.peers);
         }
-        check_outside(&lab, family)?;
+        check_outside(lab, family)?;
     }
-    lab.finish()
+    Ok(())
 }
 
 /// A client that sends packets to the cluster IP by us gets nothing of ours: they pass.

@@ -11,6 +11,7 @@ use tidegate_control::demo::site::{HTTP_CLUSTER, HTTP_LOCAL, UDP_CLUSTER, UDP_LO
 use tidegate_tests::lab::{FAMILIES, FAR, Family, Lab, NEAR, front};
 use tidegate_tests::load;
 use tidegate_tests::setting::wait_until;
+use tidegate_tests::spread::{SPREADS, Spread};
 
 const FLOWS: u32 = 100;
 
@@ -26,7 +27,12 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const IDLE: &str = "idle";
 
 fn check(plumbing: Plumbing, changes: &[(&str, &str)]) -> Result<()> {
-    let mut lab = Lab::start(&RigPlan::new("test").plumbing(plumbing), changes)?;
+    let check = |spread| check_in(spread, plumbing, changes).with_context(|| format!("{spread:?}"));
+    SPREADS.into_iter().try_for_each(check)
+}
+
+fn check_in(spread: Spread, plumbing: Plumbing, changes: &[(&str, &str)]) -> Result<()> {
+    let mut lab = Lab::spread(spread, &RigPlan::new("test").plumbing(plumbing), changes)?;
     lab.site_mut().add_pod(Node::Gateway, IDLE)?;
     check_interfaces(&lab)?;
     for family in FAMILIES {

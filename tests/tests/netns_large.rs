@@ -7,12 +7,13 @@ use std::io::ErrorKind;
 use std::net::UdpSocket;
 use std::time::Duration;
 use tidegate_control::admin::report::DropsReport;
-use tidegate_control::demo::rig::{NetNs, RigPlan};
+use tidegate_control::demo::rig::NetNs;
 use tidegate_control::demo::site::{HTTP_CLUSTER, HTTP_LOCAL, UDP_CLUSTER, UDP_LOCAL};
 use tidegate_control::model::Family;
 use tidegate_tests::lab::{FAMILIES, FAR, Lab, NEAR, V4, V6, front, packets_of};
 use tidegate_tests::load::{any_like, download};
 use tidegate_tests::setting::wait_until;
+use tidegate_tests::spread::in_each_spread;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -64,14 +65,12 @@ fn rejected(lab: &Lab, reason: &str) -> Result<u64> {
 
 #[test]
 fn g10_datagrams_in_fragments_reach_every_pod_and_return() -> Result<()> {
-    for (queues, workers) in [(1, "cpus: [1]"), (2, "cpus: [0, 1]")] {
-        let plan = RigPlan::new("test").queues(queues);
-        let lab = Lab::start(&plan, &[("cpus: auto", workers)])?;
+    in_each_spread(&[], |lab| {
         for family in FAMILIES {
             for port in [UDP_CLUSTER, UDP_LOCAL] {
                 // Not one is lost: nothing is asked twice.
                 for n in 0..30 {
-                    let pod = ask(&lab, front(family, port), LARGE, 1);
+                    let pod = ask(lab, front(family, port), LARGE, 1);
                     let pod = pod.with_context(|| format!("{family} {port}, datagram {n}"))?;
                     ensure!(port == UDP_CLUSTER || pod == NEAR, "{pod} answered");
                 }
@@ -80,9 +79,8 @@ fn g10_datagrams_in_fragments_reach_every_pod_and_return() -> Result<()> {
         let drops: DropsReport = lab.report("/api/v1/drops")?;
         let lost = packets_of(&drops.dropped, "FIRST_LOGICAL_DATAGRAM_FRAGMENT_NOT_FOUND");
         ensure!(lost == 0, "{lost} fragments found no first one");
-        lab.finish()?;
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
 /// Makes a pod's link narrower, at both ends.
@@ -113,52 +111,55 @@ fn learnt(lab: &Lab, family: Family) -> Result<bool> {
 
 #[test]
 fn g10_clients_learn_of_a_narrow_link_behind_the_gateway() -> Result<()> {
-    let lab = Lab::start(&RigPlan::new("test"), &[])?;
-    FAR.iter().try_for_each(|name| narrow(&lab, name, lab.rig().node2()))?;
-    for family in FAMILIES {
-        for n in 0..30 {
-            let pod = ask(&lab, front(family, UDP_CLUSTER), MEDIUM, 4);
-            pod.with_context(|| format!("{family}, flow {n}"))?;
+    in_each_spread(&[], |lab| {
+        FAR.iter().try_for_each(|name| narrow(lab, name, lab.rig().node2()))?;
+        for family in FAMILIES {
+            for n in 0..30 {
+                let pod = ask(lab, front(family, UDP_CLUSTER), MEDIUM, 4);
+                pod.with_context(|| format!("{family}, flow {n}"))?;
+            }
+            // node2 told the gateway; the gateway told the client.
+            ensure!(learnt(lab, family)?, "{family}: the client knows no MTU");
         }
-        // node2 told the gateway; the gateway told the client.
-        ensure!(learnt(&lab, family)?, "{family}: the client knows no MTU");
-    }
-    ensure!(rejected(&lab, "PKT_TOO_BIG")? == 0, "the gateway has no narrow link");
-    lab.finish()
+        ensure!(rejected(lab, "PKT_TOO_BIG")? == 0, "the gateway has no narrow link");
+        Ok(())
+    })
 }
 
 #[test]
 fn g10_clients_learn_of_a_narrow_link_of_the_gateway() -> Result<()> {
-    let lab = Lab::start(&RigPlan::new("test"), &[])?;
-    narrow(&lab, NEAR, lab.rig().gateway())?;
-    wait_for_mtu(&lab, lab.site().pod(NEAR).context("near")?.host_interface())?;
-    for family in FAMILIES {
-        let before = rejected(&lab, "PKT_TOO_BIG")?;
-        ask(&lab, front(family, UDP_LOCAL), MEDIUM, 4).with_context(|| family.to_string())?;
-        ensure!(learnt(&lab, family)?, "{family}: the client knows no MTU");
-        ensure!(rejected(&lab, "PKT_TOO_BIG")? > before, "{family}: not told by the gateway");
-    }
-    lab.finish()
+    in_each_spread(&[], |lab| {
+        narrow(lab, NEAR, lab.rig().gateway())?;
+        wait_for_mtu(lab, lab.site().pod(NEAR).context("near")?.host_interface())?;
+        for family in FAMILIES {
+            let before = rejected(lab, "PKT_TOO_BIG")?;
+            ask(lab, front(family, UDP_LOCAL), MEDIUM, 4).with_context(|| family.to_string())?;
+            ensure!(learnt(lab, family)?, "{family}: the client knows no MTU");
+            ensure!(rejected(lab, "PKT_TOO_BIG")? > before, "{family}: not told by the gateway");
+        }
+        Ok(())
+    })
 }
 
 /// The client's own link is wide, so pods learn of the gateway's from it alone.
 #[test]
 fn g10_pods_learn_of_a_narrow_link_towards_clients() -> Result<()> {
-    let lab = Lab::start(&RigPlan::new("test"), &[])?;
-    lab.rig().gateway().ip(&format!("link set eth0 mtu {NARROW_MTU}"))?;
-    wait_for_mtu(&lab, "eth0")?;
-    for family in FAMILIES {
-        for port in [HTTP_CLUSTER, HTTP_LOCAL] {
-            for _ in 0..4 {
-                let from = front(family, port);
-                let (length, _) = download(lab.rig().client(), from, "/bytes/300000")
-                    .with_context(|| format!("{family} {port}"))?;
-                ensure!(length == 300_000);
+    in_each_spread(&[], |lab| {
+        lab.rig().gateway().ip(&format!("link set eth0 mtu {NARROW_MTU}"))?;
+        wait_for_mtu(lab, "eth0")?;
+        for family in FAMILIES {
+            for port in [HTTP_CLUSTER, HTTP_LOCAL] {
+                for _ in 0..4 {
+                    let from = front(family, port);
+                    let (length, _) = download(lab.rig().client(), from, "/bytes/300000")
+                        .with_context(|| format!("{family} {port}"))?;
+                    ensure!(length == 300_000);
+                }
             }
         }
-    }
-    ensure!(rejected(&lab, "PKT_TOO_BIG")? > 0, "nobody was told");
-    lab.finish()
+        ensure!(rejected(lab, "PKT_TOO_BIG")? > 0, "nobody was told");
+        Ok(())
+    })
 }
 
 /// A number of the client's stack.
@@ -181,50 +182,52 @@ fn client_counter(lab: &Lab, family: Family) -> Result<u64> {
 
 #[test]
 fn g10_a_used_up_ttl_is_told_to_the_client() -> Result<()> {
-    let lab = Lab::start(&RigPlan::new("test"), &[])?;
-    let client = lab.rig().client();
-    client.sysctl("net.ipv4.ip_default_ttl=1")?;
-    client.sysctl("net.ipv6.conf.eth0.hop_limit=1")?;
-    for family in FAMILIES {
-        let before = (client_counter(&lab, family)?, rejected(&lab, "TTL_EXCEEDED")?);
-        ensure!(ask(&lab, front(family, UDP_CLUSTER), 10, 1).is_err(), "{family}: answered");
-        let is_told = || client_counter(&lab, family).is_ok_and(|now| now > before.0);
-        wait_until("the client is told", PATIENCE, is_told)?;
-        ensure!(rejected(&lab, "TTL_EXCEEDED")? > before.1, "{family}: by whom?");
-    }
-    client.sysctl("net.ipv4.ip_default_ttl=64")?;
-    client.sysctl("net.ipv6.conf.eth0.hop_limit=64")?;
-    ask(&lab, front(V4, UDP_CLUSTER), 10, 1)?;
-    lab.finish()
+    in_each_spread(&[], |lab| {
+        let client = lab.rig().client();
+        client.sysctl("net.ipv4.ip_default_ttl=1")?;
+        client.sysctl("net.ipv6.conf.eth0.hop_limit=1")?;
+        for family in FAMILIES {
+            let before = (client_counter(lab, family)?, rejected(lab, "TTL_EXCEEDED")?);
+            ensure!(ask(lab, front(family, UDP_CLUSTER), 10, 1).is_err(), "{family}: answered");
+            let is_told = || client_counter(lab, family).is_ok_and(|now| now > before.0);
+            wait_until("the client is told", PATIENCE, is_told)?;
+            ensure!(rejected(lab, "TTL_EXCEEDED")? > before.1, "{family}: by whom?");
+        }
+        client.sysctl("net.ipv4.ip_default_ttl=64")?;
+        client.sysctl("net.ipv6.conf.eth0.hop_limit=64")?;
+        ask(lab, front(V4, UDP_CLUSTER), 10, 1)?;
+        Ok(())
+    })
 }
 
 /// node2 refuses to forward to its pods and says so to the gateway, which it takes for the client.
 #[test]
 fn g10_a_refusal_on_the_way_to_a_pod_reaches_the_client() -> Result<()> {
-    let lab = Lab::start(&RigPlan::new("test"), &[])?;
-    lab.rig().node2().sysctl("net.ipv4.icmp_ratelimit=0")?;
-    lab.rig().node2().sysctl("net.ipv6.icmp.ratelimit=0")?;
-    for family in FAMILIES {
-        for name in FAR {
-            let address = lab.site().pod(name).context("a pod")?.address_of(family);
-            let flag = if family == V4 { "-4" } else { "-6" };
-            lab.rig().node2().ip(&format!("{flag} route replace prohibit {address}"))?;
-        }
-        // Three: routes that prohibit have a limit of their own, five in a row.
-        let mut refused = 0;
-        while refused < 3 {
-            match ask(&lab, front(family, UDP_CLUSTER), 10, 1) {
-                Ok(pod) if pod == NEAR => {}
-                Ok(pod) => anyhow::bail!("{family}: {pod} answered"),
-                Err(error) => {
-                    let kind = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
-                    let expected = [ErrorKind::HostUnreachable, ErrorKind::PermissionDenied];
-                    let is_told = kind.is_some_and(|kind| expected.contains(&kind));
-                    ensure!(is_told, "{family}: {error:#}");
-                    refused += 1;
+    in_each_spread(&[], |lab| {
+        lab.rig().node2().sysctl("net.ipv4.icmp_ratelimit=0")?;
+        lab.rig().node2().sysctl("net.ipv6.icmp.ratelimit=0")?;
+        for family in FAMILIES {
+            for name in FAR {
+                let address = lab.site().pod(name).context("a pod")?.address_of(family);
+                let flag = if family == V4 { "-4" } else { "-6" };
+                lab.rig().node2().ip(&format!("{flag} route replace prohibit {address}"))?;
+            }
+            // Three: routes that prohibit have a limit of their own, five in a row.
+            let mut refused = 0;
+            while refused < 3 {
+                match ask(lab, front(family, UDP_CLUSTER), 10, 1) {
+                    Ok(pod) if pod == NEAR => {}
+                    Ok(pod) => anyhow::bail!("{family}: {pod} answered"),
+                    Err(error) => {
+                        let kind = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+                        let expected = [ErrorKind::HostUnreachable, ErrorKind::PermissionDenied];
+                        let is_told = kind.is_some_and(|kind| expected.contains(&kind));
+                        ensure!(is_told, "{family}: {error:#}");
+                        refused += 1;
+                    }
                 }
             }
         }
-    }
-    lab.finish()
+        Ok(())
+    })
 }

@@ -10,6 +10,7 @@ use tidegate_control::demo::site::{HTTP_CLUSTER, HTTP_LOCAL, UDP_CLUSTER};
 use tidegate_tests::lab::{FAMILIES, FAR, Lab, NEAR, V4, front, packets_of};
 use tidegate_tests::load::any_like;
 use tidegate_tests::setting::wait_until;
+use tidegate_tests::spread::in_each_spread;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -33,32 +34,36 @@ fn ask_udp(lab: &Lab, to: SocketAddr) -> Result<std::io::Result<usize>> {
 
 #[test]
 fn without_endpoints_clients_are_refused_and_without_local_ones_left_alone() -> Result<()> {
-    let lab = Lab::start(&RigPlan::new("test"), &[])?;
-    lab.site().withdraw_pod(NEAR)?;
-    lab.wait_for(NEAR, false)?;
-    // Endpoints elsewhere only: silence, so that a balancer tries another node (semantics D2).
-    for family in FAMILIES {
-        let silence = dial(&lab, front(family, HTTP_LOCAL), Duration::from_secs(2))?;
-        ensure!(silence.as_ref().is_err_and(|e| e.kind() == ErrorKind::TimedOut), "{silence:?}");
-        lab.http(front(family, HTTP_CLUSTER), 50)?;
-    }
-
-    FAR.iter().try_for_each(|name| lab.site().withdraw_pod(name))?;
-    FAR.iter().try_for_each(|name| lab.wait_for(name, false))?;
-    // No endpoint at all: ICMP port unreachable (semantics D1, D4), whatever the policy.
-    let is_refused = |e: &std::io::Error| e.kind() == ErrorKind::ConnectionRefused;
-    for family in FAMILIES {
-        for port in [HTTP_CLUSTER, HTTP_LOCAL] {
-            let refused = dial(&lab, front(family, port), PATIENCE)?;
-            ensure!(refused.as_ref().is_err_and(is_refused), "{family} {port}: {refused:?}");
+    in_each_spread(&[], |lab| {
+        lab.site().withdraw_pod(NEAR)?;
+        lab.wait_for(NEAR, false)?;
+        // Endpoints elsewhere only: silence, so that a balancer tries another node (semantics D2).
+        for family in FAMILIES {
+            let silence = dial(lab, front(family, HTTP_LOCAL), Duration::from_secs(2))?;
+            ensure!(
+                silence.as_ref().is_err_and(|e| e.kind() == ErrorKind::TimedOut),
+                "{silence:?}"
+            );
+            lab.http(front(family, HTTP_CLUSTER), 50)?;
         }
-        let refused = ask_udp(&lab, front(family, UDP_CLUSTER))?;
-        ensure!(refused.as_ref().is_err_and(is_refused), "{family} UDP: {refused:?}");
-    }
-    let drops: DropsReport = lab.report("/api/v1/drops")?;
-    ensure!(packets_of(&drops.dropped, "NO_LOCAL_ENDPOINTS") >= 2, "{:?}", drops.dropped);
-    ensure!(packets_of(&drops.rejected, "NO_ENDPOINTS") >= 6, "{:?}", drops.rejected);
-    lab.finish()
+
+        FAR.iter().try_for_each(|name| lab.site().withdraw_pod(name))?;
+        FAR.iter().try_for_each(|name| lab.wait_for(name, false))?;
+        // No endpoint at all: ICMP port unreachable (semantics D1, D4), whatever the policy.
+        let is_refused = |e: &std::io::Error| e.kind() == ErrorKind::ConnectionRefused;
+        for family in FAMILIES {
+            for port in [HTTP_CLUSTER, HTTP_LOCAL] {
+                let refused = dial(lab, front(family, port), PATIENCE)?;
+                ensure!(refused.as_ref().is_err_and(is_refused), "{family} {port}: {refused:?}");
+            }
+            let refused = ask_udp(lab, front(family, UDP_CLUSTER))?;
+            ensure!(refused.as_ref().is_err_and(is_refused), "{family} UDP: {refused:?}");
+        }
+        let drops: DropsReport = lab.report("/api/v1/drops")?;
+        ensure!(packets_of(&drops.dropped, "NO_LOCAL_ENDPOINTS") >= 2, "{:?}", drops.dropped);
+        ensure!(packets_of(&drops.rejected, "NO_ENDPOINTS") >= 6, "{:?}", drops.rejected);
+        Ok(())
+    })
 }
 
 #[test]

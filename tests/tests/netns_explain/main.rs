@@ -9,7 +9,7 @@ use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 use rows::{ALL, DRAINING, From, Meets, PROTOCOLS, ROWS, Row, outsider};
 use tidegate_control::admin::report::DropsReport;
-use tidegate_control::demo::rig::{Process, RigPlan, client_of};
+use tidegate_control::demo::rig::{Process, client_of};
 use tidegate_control::explain::{Answer, Outcome};
 use tidegate_dataplane::types::Protocol;
 use tidegate_tests::lab::{FAMILIES, Family, Lab, NEAR, front, packets_of};
@@ -17,6 +17,7 @@ use tidegate_tests::load::Session;
 use tidegate_tests::oracle::{self, Question};
 use tidegate_tests::probe::{Probe, Seen, ensure_port_unreachable};
 use tidegate_tests::setting::{POD_HTTP, POD_UDP, binary, wait_until};
+use tidegate_tests::spread::in_each_spread;
 
 const SERVICES: &str = include_str!("../../testdata/agreement.yaml");
 const GONE: &str = include_str!("../../testdata/gone.yaml");
@@ -63,26 +64,28 @@ impl Observation {
 
 #[test]
 fn real_packets_meet_what_explain_says() -> Result<()> {
-    let lab = Lab::start(&RigPlan::new("test"), &[])?;
-    let _servers = prepare(&lab)?;
-    wait_until("the Services are published", PATIENCE, || is_published(&lab).unwrap_or(false))?;
-    let mut observations = Vec::new();
-    for row in ROWS {
-        let told = || format!("{} at {}", row.what, row.port);
-        observations.extend(observe(&lab, row).with_context(told)?);
-    }
-    let questions: Vec<Question> = observations.iter().map(|o| o.question).collect();
-    let (live, offline) = (oracle::live(&lab, &questions)?, oracle::offline(&lab, &questions)?);
-    for ((observation, live), offline) in observations.iter().zip(live).zip(offline) {
-        let Observation { row, question, seen, .. } = observation;
-        let told = || format!("{}: {question:?} met {seen:?}; the daemon says {live:?}", row.what);
-        ensure!(live == offline, "{}, the manifests {offline:?}", told());
-        check(&lab, observation, &live).with_context(told)?;
-    }
-    check_sticky(&observations)?;
-    check_sources(&lab, &observations)?;
-    draining(&lab)?;
-    lab.finish()
+    in_each_spread(&[], |lab| {
+        let _servers = prepare(lab)?;
+        wait_until("the Services are published", PATIENCE, || is_published(lab).unwrap_or(false))?;
+        let mut observations = Vec::new();
+        for row in ROWS {
+            let told = || format!("{} at {}", row.what, row.port);
+            observations.extend(observe(lab, row).with_context(told)?);
+        }
+        let questions: Vec<Question> = observations.iter().map(|o| o.question).collect();
+        let (live, offline) = (oracle::live(lab, &questions)?, oracle::offline(lab, &questions)?);
+        for ((observation, live), offline) in observations.iter().zip(live).zip(offline) {
+            let Observation { row, question, seen, .. } = observation;
+            let told =
+                || format!("{}: {question:?} met {seen:?}; the daemon says {live:?}", row.what);
+            ensure!(live == offline, "{}, the manifests {offline:?}", told());
+            check(lab, observation, &live).with_context(told)?;
+        }
+        check_sticky(&observations)?;
+        check_sources(lab, &observations)?;
+        draining(lab)?;
+        Ok(())
+    })
 }
 
 /// The manifests, a client outside of the ranges, and servers of the gateway's own.

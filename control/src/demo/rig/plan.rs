@@ -60,7 +60,7 @@ pub struct RigPlan {
     pub kind: &'static str,
     /// One interface or two.
     pub arms: Arms,
-    /// Queues of the veths between client, gateway and node2, each direction.
+    /// Queues of all veths, each direction.
     pub queues: u32,
     /// How the nodes connect their pods.
     pub plumbing: Plumbing,
@@ -123,6 +123,15 @@ impl RigPlan {
         match self.arms {
             Arms::One => GATEWAY_V6,
             Arms::Two => segment_v6(2, 1),
+        }
+    }
+
+    /// The words of `ip link add` for an end of a veth. Where only one queue is asked for, the
+    /// kernel's own default (one active) stays.
+    pub(super) fn queue_words(&self) -> String {
+        match self.queues {
+            0 | 1 => String::new(),
+            n => format!("numrxqueues {n} numtxqueues {n}"),
         }
     }
 

@@ -38,6 +38,8 @@ pub(super) struct PodEnds<'a> {
     pub(super) interface: &'a str,
     /// IPv4, IPv6.
     pub(super) addresses: [IpAddr; 2],
+    /// Of each end, in `ip`'s words.
+    pub(super) queues: &'a str,
 }
 
 impl Plumbing {
@@ -59,8 +61,9 @@ impl Plumbing {
     }
 
     pub(super) fn connect(self, ends: &PodEnds<'_>) -> Result<(), RigError> {
-        let PodEnds { pod, host, interface, .. } = ends;
-        host.ip(&format!("link add {interface} type veth peer name eth0 netns {}", pod.name()))?;
+        let PodEnds { pod, host, interface, queues, .. } = ends;
+        let peer = format!("type veth peer name eth0 {queues} netns {}", pod.name());
+        host.ip(&format!("link add {interface} {queues} {peer}"))?;
         match self {
             Self::PointToPoint => {}
             Self::Bridge => drop(host.ip(&format!("link set {interface} master {BRIDGE}"))?),

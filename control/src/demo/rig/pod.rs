@@ -2,7 +2,7 @@
 
 use super::plumbing::PodEnds;
 use super::process::Process;
-use super::{NetNs, Plumbing, RigError};
+use super::{NetNs, RigError, RigPlan};
 use crate::model::Family;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
@@ -87,17 +87,18 @@ impl Pod {
         host: &NetNs,
         node: Node,
         (name, index): (&str, usize),
-        plumbing: Plumbing,
+        plan: &RigPlan,
     ) -> Result<Self, RigError> {
         let octet = u8::try_from(10 + index).unwrap_or(u8::MAX);
         let (address, address_v6) = (node.pod_address(octet), node.pod_address_v6(octet.into()));
-        let host_interface = plumbing.host_interface(index);
-        plumbing.connect(&PodEnds {
+        let host_interface = plan.plumbing.host_interface(index);
+        plan.plumbing.connect(&PodEnds {
             pod: &netns,
             host,
             node,
             interface: &host_interface,
             addresses: [address.into(), address_v6.into()],
+            queues: &plan.queue_words(),
         })?;
         let name = name.to_owned();
         Ok(Self { servers: None, netns, name, node, address, address_v6, host_interface })

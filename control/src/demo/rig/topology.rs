@@ -69,6 +69,17 @@ impl Topology {
         &self.node2
     }
 
+    /// What sends to the gateway: the other ends of its cables and of its own pods' veths.
+    pub fn far_ends(&self) -> Vec<(&NetNs, &'static str)> {
+        let mut ends = match &self.segment {
+            Some(segment) => vec![(segment, "p1")],
+            None => vec![(&self.client, "eth0"), (&self.node2, "eth0")],
+        };
+        let local = self.pods.iter().filter(|pod| pod.node() == Node::Gateway);
+        ends.extend(local.map(|pod| (pod.netns(), "eth0")));
+        ends
+    }
+
     /// The shape it was built with.
     pub fn plan(&self) -> &RigPlan {
         &self.plan
@@ -101,7 +112,7 @@ impl Topology {
         };
         let netns = NetNs::create(&format!("{}-{name}", self.prefix))?;
         set_ipv6_parameters(&netns)?;
-        self.pods.push(Pod::connect(netns, host, node, (name, index), self.plan.plumbing)?);
+        self.pods.push(Pod::connect(netns, host, node, (name, index), &self.plan)?);
         Ok(&mut self.pods[index])
     }
 
@@ -153,11 +164,7 @@ impl Topology {
     }
 
     fn lay_cable(&self, a: (&NetNs, &str), b: (&NetNs, &str)) -> Result<(), RigError> {
-        // Where only one queue is asked for, the kernel's own default (one active) stays.
-        let queues = match self.plan.queues {
-            0 | 1 => String::new(),
-            n => format!("numrxqueues {n} numtxqueues {n}"),
-        };
+        let queues = self.plan.queue_words();
         let peer = format!("type veth peer name {} {queues} netns {}", b.1, b.0.name());
         a.0.ip(&format!("link add {} {queues} {peer}", a.1))?;
         a.0.ip(&format!("link set {} up", a.1))?;
