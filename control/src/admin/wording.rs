@@ -8,7 +8,19 @@ impl InterfaceReport {
         let error = self.error.iter().map(|words| format!("cannot attach: {words}"));
         let native = self.native_refused.iter().map(|words| format!("no native XDP: {words}"));
         let copy = self.zero_copy_refused.iter().map(|words| format!("no zero-copy: {words}"));
-        error.chain(native).chain(copy).collect()
+        error.chain(native).chain(copy).chain(self.uncut()).collect()
+    }
+
+    /// Natively the kernel turns the sender's segmentation by the device off, and GRO comes later.
+    fn uncut(&self) -> Option<String> {
+        let dropped: u64 = self.queues.iter().map(|queue| queue.rx_dropped).sum();
+        let is_generic = self.attach_mode.as_deref() == Some("generic");
+        (is_generic && dropped > 0).then(|| {
+            format!(
+                "{dropped} packets fitted no frame (XSK_RX_DROPPED): in generic mode they come \
+                 uncut. A veth: attachMode: native; an overlay: ethtool -K UNDERLAY gro off"
+            )
+        })
     }
 
     /// Modes, queues and MTU on one line.

@@ -1,7 +1,9 @@
 //! How a node connects its pods: the forms of the usual CNI plugins, with real interfaces.
 
+mod overlay;
+
 use super::plan::{CLIENT, CLIENT_V6, families};
-use super::{NetNs, Node, RigError};
+use super::{NetNs, Node, RigError, RigPlan};
 use crate::model::Family;
 use core::net::IpAddr;
 
@@ -26,6 +28,9 @@ pub enum Plumbing {
     Bridge,
     /// As Calico: a veth without an address at the host end, a host route, and proxy ARP.
     Routed,
+    /// As flannel with its backend `vxlan`: [`Self::Bridge`], and the way to other nodes' pods is a
+    /// VXLAN device per family. For two arms alone.
+    Overlay,
 }
 
 /// What is to be connected.
@@ -46,18 +51,27 @@ impl Plumbing {
     /// The name of the node's end of the pod of this number.
     pub(super) fn host_interface(self, index: usize) -> String {
         match self {
-            Self::PointToPoint | Self::Bridge => format!("veth{index}"),
+            Self::PointToPoint | Self::Bridge | Self::Overlay => format!("veth{index}"),
             Self::Routed => format!("cali{index}"),
         }
     }
 
     /// What a node has before its first pod.
-    pub(super) fn prepare(self, host: &NetNs, node: Node) -> Result<(), RigError> {
+    pub(super) fn prepare(self, host: &NetNs, node: Node, plan: &RigPlan) -> Result<(), RigError> {
         match self {
             Self::PointToPoint => Ok(()),
             Self::Bridge => add_bridge(host, node),
             Self::Routed => add_default_routes(host, node),
+            Self::Overlay => {
+                add_bridge(host, node)?;
+                overlay::add(host, node, plan)
+            }
         }
+    }
+
+    /// Whether nodes reach each other's pods by plain routes.
+    pub(super) fn has_node_routes(self) -> bool {
+        self != Self::Overlay
     }
 
     pub(super) fn connect(self, ends: &PodEnds<'_>) -> Result<(), RigError> {
@@ -66,7 +80,9 @@ impl Plumbing {
         host.ip(&format!("link add {interface} {queues} {peer}"))?;
         match self {
             Self::PointToPoint => {}
-            Self::Bridge => drop(host.ip(&format!("link set {interface} master {BRIDGE}"))?),
+            Self::Bridge | Self::Overlay => {
+                host.ip(&format!("link set {interface} master {BRIDGE}"))?;
+            }
             // Before it is up, so that its link-local address follows from it.
             Self::Routed => drop(host.ip(&format!("link set {interface} address {CALICO_MAC}"))?),
         }
@@ -76,10 +92,14 @@ impl Plumbing {
             host.sysctl(&format!("net.ipv4.conf.{interface}.proxy_arp=1"))?;
             host.sysctl(&format!("net.ipv4.neigh.{interface}.proxy_delay=0"))?;
         }
+        if self == Self::Overlay {
+            host.ip(&format!("link set {interface} mtu {}", overlay::MTU_BYTES))?;
+            pod.ip(&format!("link set eth0 mtu {}", overlay::MTU_BYTES))?;
+        }
         for family in families() {
             match self {
                 Self::PointToPoint => ends.address_point_to_point(*family),
-                Self::Bridge => ends.address_bridged(*family),
+                Self::Bridge | Self::Overlay => ends.address_bridged(*family),
                 Self::Routed => ends.address_routed(*family),
             }?;
         }

@@ -52,6 +52,15 @@ impl Node {
         self.pod_address_v6(1)
     }
 
+    /// The address of the node's VXLAN device of this family, where it has one: the first of its
+    /// pods' network.
+    pub const fn overlay_address(self, family: Family) -> IpAddr {
+        match family {
+            Family::V4 => IpAddr::V4(self.pod_address(0)),
+            Family::V6 => IpAddr::V6(self.pod_address_v6(0)),
+        }
+    }
+
     const fn pod_address_v6(self, host: u16) -> Ipv6Addr {
         match self {
             Self::Gateway => Ipv6Addr::new(0xfd00, 0x244, 1, 0, 0, 0, 0, host),

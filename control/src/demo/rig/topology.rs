@@ -49,7 +49,7 @@ impl Topology {
         rig.lay_cables()?;
         rig.add_addresses()?;
         for (host, node) in [(&rig.gateway, Node::Gateway), (&rig.node2, Node::Node2)] {
-            rig.plan.plumbing.prepare(host, node)?;
+            rig.plan.plumbing.prepare(host, node, &rig.plan)?;
         }
         Ok(rig)
     }
@@ -94,10 +94,11 @@ impl Topology {
     pub fn is_gateway(&self, address: IpAddr) -> bool {
         let (inside, pods) = (self.plan.gateway_inside(), Node::Gateway.pod_gateway());
         let (inside_v6, pods_v6) = (self.plan.gateway_inside_v6(), Node::Gateway.pod_gateway_v6());
-        match address {
+        let is_plain = match address {
             IpAddr::V4(address) => [GATEWAY, inside, pods].contains(&address),
             IpAddr::V6(address) => [GATEWAY_V6, inside_v6, pods_v6].contains(&address),
-        }
+        };
+        is_plain || address == Node::Gateway.overlay_address(Family::of(address))
     }
 
     /// Adds a pod `name` (unique, a DNS label) to a node. Its servers are not started.
@@ -181,7 +182,9 @@ impl Topology {
         }
         self.node2.ip(&format!("addr add {node2}/24 dev eth0"))?;
         self.node2.ip(&format!("route add default via {inside}"))?;
-        self.gateway.ip(&format!("route add {} via {node2}", Node::Node2.pod_network()))?;
+        if self.plan.plumbing.has_node_routes() {
+            self.gateway.ip(&format!("route add {} via {node2}", Node::Node2.pod_network()))?;
+        }
         if families().contains(&Family::V6) { self.add_addresses_v6() } else { Ok(()) }
     }
 
@@ -195,7 +198,9 @@ impl Topology {
         }
         self.node2.ip(&format!("addr add {node2}/64 dev eth0"))?;
         self.node2.ip(&format!("route add default via {inside}"))?;
-        self.gateway.ip(&format!("route add {} via {node2}", Node::Node2.pod_network_v6()))?;
+        if self.plan.plumbing.has_node_routes() {
+            self.gateway.ip(&format!("route add {} via {node2}", Node::Node2.pod_network_v6()))?;
+        }
         Ok(())
     }
 }
