@@ -1,12 +1,17 @@
 //! The two worlds: rigs with taps at every place, and a way to know that all has come out.
 
-use super::setup::{self, FAMILIES, FENCES, POD_A, POD_B, Place, SERVICES};
+use super::pieces::Pieces;
+use super::rules;
+use super::setup::{
+    self, FAMILIES, FENCES, FRONT_NETWORKS, NARROW_MTU, POD_A, POD_B, POD_C, Place, SERVICES,
+};
 use super::tap::{Tap, mac_of};
 use super::wire::{Ends, Segment, Template, Transport, flag, packet_of, parts, quoted};
 use crate::lab::configure;
 use crate::setting::{binary, wait_until};
 use anyhow::{Context as _, Result, ensure};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::io::Write as _;
 use std::time::{Duration, Instant};
 use tidegate_control::demo::rig::{GATEWAY, KernelNat, NetNs, Node, RigPlan, Topology};
 use tidegate_control::demo::site::Site;
@@ -24,6 +29,9 @@ pub(super) const FENCE_PORT: u16 = 9;
 
 /// A port of the gateway that nobody serves, in neither world.
 const SILENT_PORT: u16 = 7;
+
+/// The local pods, in the order of their places.
+const PODS: [&str; 3] = ["a", "b", "c"];
 
 /// An address of a client.
 pub(super) fn client_address(family: Family, index: u8) -> IpAddr {
@@ -53,7 +61,8 @@ pub(super) struct World {
     /// By place: the tap, and the link address of the gateway's end.
     taps: Vec<(Tap, [u8; 6])>,
     /// How each place of [`Place::INSIDE`] sees its fence's flow.
-    fence_peers: [Option<Ends>; 3],
+    fence_peers: [Option<Ends>; 4],
+    pieces: Pieces,
     round: u32,
 }
 
@@ -61,9 +70,11 @@ impl World {
     /// The kernel with kube-proxy's rules.
     pub(super) fn kernel() -> Result<Self> {
         let mut rig = RigPlan::new("test").build()?;
-        rig.add_pod(Node::Gateway, "a")?;
-        rig.add_pod(Node::Gateway, "b")?;
+        for name in PODS {
+            rig.add_pod(Node::Gateway, name)?;
+        }
         KernelNat::Nftables.install(rig.gateway(), &setup::rules())?;
+        add_rules(rig.gateway(), &rules::script())?;
         // tidegate takes TCP windows liberally, and a flow whose beginning it has not seen is none.
         for setting in ["tcp_be_liberal=1", "tcp_loose=0"] {
             rig.gateway().sysctl(&format!("net.netfilter.nf_conntrack_{setting}"))?;
@@ -74,8 +85,10 @@ impl World {
     /// tidegate, without any rules behind it. `changes` are pairs of lines of the demo's config.
     pub(super) fn tidegate(changes: &[(&str, &str)]) -> Result<Self> {
         let mut site = Site::build(&RigPlan::new("test"), &binary()?)?;
-        site.add_pod(Node::Gateway, "a")?;
-        site.add_pod(Node::Gateway, "b")?;
+        for name in PODS {
+            site.add_pod(Node::Gateway, name)?;
+        }
+        site.files().write_manifest("nodes", &setup::node_manifest())?;
         site.files().write_manifest("services", &setup::manifests())?;
         let config = configure(changes)?;
         let mut world = Self::new(Gateway::Tidegate(site))?;
@@ -90,7 +103,7 @@ impl World {
             Gateway::Kernel(rig) => rig,
             Gateway::Tidegate(site) => site.topology(),
         };
-        for (pod, expected) in rig.pods().iter().zip([POD_A, POD_B]) {
+        for (pod, expected) in rig.pods().iter().zip([POD_A, POD_B, POD_C]) {
             let is_same = |family| expected.address(family) == pod.address_of(family);
             ensure!(FAMILIES.into_iter().all(is_same), "{} has another address", pod.name());
         }
@@ -100,11 +113,17 @@ impl World {
         });
         let taps: Vec<_> = taps.into_iter().collect::<Result<_>>()?;
         introduce(rig, &taps)?;
+        let (_, narrow) = link(rig, Place::PodC);
+        rig.gateway().ip(&format!("link set {narrow} mtu {NARROW_MTU}"))?;
+        // What no world translates ends here: how often a missing route is told is random.
+        for network in FRONT_NETWORKS {
+            rig.gateway().ip(&format!("route add blackhole {network}"))?;
+        }
         // Each error must come, at once.
         rig.gateway().sysctl("net.ipv4.icmp_ratemask=0")?;
         rig.gateway().sysctl("net.ipv4.icmp_msgs_per_sec=1000000")?;
         rig.gateway().sysctl("net.ipv6.icmp.ratelimit=0")?;
-        Ok(Self { gateway, taps, fence_peers: [None; 3], round: 0 })
+        Ok(Self { gateway, taps, fence_peers: [None; 4], pieces: Pieces::default(), round: 0 })
     }
 
     /// tidegate's site, if this is its world.
@@ -122,6 +141,11 @@ impl World {
         let protocol = if is_v6 { [0x86, 0xdd] } else { [0x08, 0x00] };
         let frame = [&gateway[..], &tap.mac, &protocol, packet].concat();
         tap.send(&frame)
+    }
+
+    /// Forgets datagrams that came out in part, and returns a line for each piece.
+    pub(super) fn give_up_pieces(&mut self) -> Vec<String> {
+        self.pieces.give_up()
     }
 
     /// Waits until every fence's flow goes there and back.
@@ -189,8 +213,9 @@ impl World {
             while let Some(frame) = self.taps[place as usize].0.receive()? {
                 has_come = true;
                 let Some(packet) = packet_of(&frame) else { continue };
-                if !self.is_fence(place, packet, fences)? {
-                    seen.push(Seen { place, packet: packet.to_vec() });
+                let Some(packet) = self.pieces.take(place, packet)? else { continue };
+                if !self.is_fence(place, &packet, fences)? {
+                    seen.push(Seen { place, packet });
                 }
             }
         }
@@ -255,8 +280,8 @@ impl World {
 #[derive(Debug, Default)]
 struct Fences {
     round: u32,
-    heard: [bool; 3],
-    answered: [bool; 3],
+    heard: [bool; 4],
+    answered: [bool; 4],
     is_refused: bool,
     is_reset: bool,
 }
@@ -298,7 +323,15 @@ fn link(rig: &Topology, place: Place) -> (&NetNs, &str) {
         Place::Node2 => (rig.node2(), "eth1"),
         Place::PodA => (rig.pods()[0].netns(), rig.pods()[0].host_interface()),
         Place::PodB => (rig.pods()[1].netns(), rig.pods()[1].host_interface()),
+        Place::PodC => (rig.pods()[2].netns(), rig.pods()[2].host_interface()),
     }
+}
+
+fn add_rules(gateway: &NetNs, script: &str) -> Result<()> {
+    let mut file = tempfile::NamedTempFile::new()?;
+    file.write_all(script.as_bytes())?;
+    let done = gateway.run(&format!("nft -f {}", file.path().display()));
+    done.map(drop).with_context(|| format!("install\n{script}"))
 }
 
 /// Tells the gateway every neighbour, so that no packet waits for one.
@@ -315,6 +348,7 @@ fn introduce(rig: &Topology, taps: &[(Tap, [u8; 6])]) -> Result<()> {
         }
         tell(Place::PodA, POD_A.address(family))?;
         tell(Place::PodB, POD_B.address(family))?;
+        tell(Place::PodC, POD_C.address(family))?;
     }
     tell(Place::Node2, rig.plan().node2().into())?;
     tell(Place::Node2, rig.plan().node2_v6().into())?;

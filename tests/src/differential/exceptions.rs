@@ -1,9 +1,9 @@
 //! What may differ between tidegate and the kernel, and why. Each one must occur: one that does
 //! not is out of date.
 
-use super::generator::Shot;
 use super::kind::Kind;
 use super::normal::Output;
+use super::shot::Shot;
 
 /// A difference that is meant.
 #[derive(Debug)]
@@ -48,6 +48,15 @@ pub(super) const EXCEPTIONS: &[Exception] = &[
                 && is_one_inside(kernel)
                 && is_one_inside(tidegate)
                 && differ_only_in(20..32, kernel, tidegate)
+        },
+    },
+    Exception {
+        name: "large without DF",
+        reason: "the kernel sends an IPv4 packet that does not fit the next link on in fragments; \
+                 tidegate drops it as PKT_TOO_BIG",
+        applies: |shot, kernel, tidegate| {
+            let may_be_cut = shot.is_too_big && !shot.template.is_df;
+            may_be_cut && is_one_inside(kernel) && tidegate.is_empty()
         },
     },
     Exception {

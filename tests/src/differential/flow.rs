@@ -1,6 +1,6 @@
 //! What the ends of a flow know: enough to send packets that a real peer might send.
 
-use super::setup::{Place, Service};
+use super::setup::{FrontKind, Place, Service};
 use super::wire::{Ends, Segment, Template, Transport, flag};
 use core::net::SocketAddr;
 use tidegate_dataplane::types::Protocol;
@@ -43,13 +43,19 @@ pub(super) struct Arrival {
     pub(super) ends: Ends,
 }
 
+/// A packet that an end heard, and its number.
+type Heard = (u64, Vec<u8>);
+
 /// A flow, in both worlds at once.
 #[derive(Debug)]
 pub(super) struct Flow {
     pub(super) service: &'static Service,
     pub(super) protocol: Protocol,
+    /// Where its client is.
+    pub(super) home: Place,
     pub(super) client: SocketAddr,
     pub(super) front: SocketAddr,
+    pub(super) front_kind: FrontKind,
     /// Another flow to another front has the same client address and port: where the two meet at
     /// one backend, the second gets another port.
     pub(super) shares_port: bool,
@@ -65,22 +71,25 @@ pub(super) struct Flow {
     next: [u32; 2],
     has_finished: [bool; 2],
     last: [Option<Template>; 2],
-    /// What each end heard last: by end, and by world.
-    heard: [[Option<Vec<u8>>; 2]; 2],
+    /// What each end heard last of what was sent, and its number: by end, and by world.
+    heard: [[Option<Heard>; 2]; 2],
 }
 
 impl Flow {
     pub(super) fn new(
         service: &'static Service,
         protocol: Protocol,
-        (client, front): (SocketAddr, SocketAddr),
+        (home, client): (Place, SocketAddr),
+        (front_kind, front): (FrontKind, SocketAddr),
         packets: u32,
     ) -> Self {
         Self {
             service,
             protocol,
+            home,
             client,
             front,
+            front_kind,
             shares_port: false,
             arrivals: [None; 2],
             phase: Phase::New,
@@ -92,6 +101,11 @@ impl Flow {
             last: [None, None],
             heard: Default::default(),
         }
+    }
+
+    /// Whether its client is a pod of the gateway.
+    pub(super) fn is_of_pod(&self) -> bool {
+        self.home != Place::Client
     }
 
     /// Whether it is over IPv6.
@@ -116,7 +130,7 @@ impl Flow {
     /// The place from which an end sends in one world.
     pub(super) fn place(&self, side: Side, world: usize) -> Option<Place> {
         match side {
-            Side::Client => Some(Place::Client),
+            Side::Client => Some(self.home),
             Side::Backend => Some(self.arrivals.get(world)?.as_ref()?.place),
         }
     }
@@ -142,12 +156,15 @@ impl Flow {
 
     /// What this end heard last, in one world.
     pub(super) fn heard(&self, side: Side, world: usize) -> Option<&[u8]> {
-        self.heard[side as usize][world].as_deref()
+        self.heard[side as usize][world].as_ref().map(|(_, packet)| packet.as_slice())
     }
 
-    /// This end hears a packet.
-    pub(super) fn hear(&mut self, side: Side, world: usize, packet: &[u8]) {
-        self.heard[side as usize][world] = Some(packet.to_vec());
+    /// This end hears a packet. One that another overtook changes nothing.
+    pub(super) fn hear(&mut self, side: Side, world: usize, number: u64, packet: &[u8]) {
+        let heard = &mut self.heard[side as usize][world];
+        if heard.as_ref().is_none_or(|(last, _)| *last <= number) {
+            *heard = Some((number, packet.to_vec()));
+        }
     }
 
     /// The backend's first sequence number.

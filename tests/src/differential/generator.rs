@@ -3,90 +3,27 @@
 use super::arena::{CLIENTS, client_address};
 use super::flow::{Flow, Phase, Side};
 use super::kind::Kind;
-use super::setup::{FAMILIES, SERVICES, Service};
-use super::wire::{Ends, MTU_BYTES, Template, Transport};
+use super::pieces::Cut;
+use super::setup::{Endpoint, FAMILIES, NARROW_MTU, POD_CLIENTS, Place, SERVICES, Service};
+use super::shot::{Draft, Origin, Shot};
+use super::wire::{Ends, MTU_BYTES, Template};
 use core::net::SocketAddr;
 use tidegate_control::demo::rig::gateway_of;
+use tidegate_control::model::Family;
 use tidegate_dataplane::random::Random;
 use tidegate_dataplane::types::Protocol;
 
 /// Flows that live side by side.
 const FLOWS: usize = 160;
 
+/// The largest packet that is sent in fragments.
+const DATAGRAM_BYTES_MAX: usize = 4000;
+
+/// Pods' ports as clients begin here, away from those of their servers.
+const POD_PORT_MIN: u16 = 10_000;
+
 /// Tries to find a flow that is ready before another kind of packet is made.
 const TRIES: u32 = 40;
-
-/// A packet that will be sent into both worlds.
-#[derive(Debug)]
-pub(super) struct Shot {
-    pub(super) kind: Kind,
-    /// Its IPv4 identification or IPv6 flow label; unique within its batch, never 0.
-    pub(super) marker: u16,
-    /// The flow, by its place in [`Generator::flows`], and who sends; or the ends of a lone packet.
-    pub(super) of: Origin,
-    pub(super) template: Template,
-    /// It may get another backend than the packets before it.
-    pub(super) begins: bool,
-    /// What an ICMP error quotes, in each world; empty for other packets.
-    pub(super) quotes: [Vec<u8>; 2],
-}
-
-/// Where a packet comes from.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Origin {
-    Flow(usize, Side),
-    Alone(Ends),
-}
-
-/// A packet less what [`Generator::dress`] puts on.
-#[derive(Debug)]
-pub(super) struct Draft {
-    pub(super) origin: Origin,
-    pub(super) transport: Transport,
-    pub(super) payload: Vec<u8>,
-    pub(super) options: Vec<u8>,
-    pub(super) begins: bool,
-    /// It is not noted as news by its flow.
-    pub(super) is_repeated: bool,
-    pub(super) may_expire: bool,
-    pub(super) quotes: [Vec<u8>; 2],
-}
-
-impl Draft {
-    /// Of a flow.
-    pub(super) const fn of_flow(
-        flow: usize,
-        side: Side,
-        transport: Transport,
-        payload: Vec<u8>,
-    ) -> Self {
-        Self::new(Origin::Flow(flow, side), transport, payload)
-    }
-
-    /// Of no flow: a client's only packet with these ends.
-    pub(super) const fn alone(ends: Ends, transport: Transport, payload: Vec<u8>) -> Self {
-        Self::new(Origin::Alone(ends), transport, payload)
-    }
-
-    const fn new(origin: Origin, transport: Transport, payload: Vec<u8>) -> Self {
-        Self {
-            origin,
-            transport,
-            payload,
-            options: Vec::new(),
-            begins: false,
-            is_repeated: false,
-            may_expire: false,
-            quotes: [Vec::new(), Vec::new()],
-        }
-    }
-
-    /// Its loss changes nothing in the state of its flow, so it may die on the way.
-    pub(super) const fn may_expire(mut self) -> Self {
-        self.may_expire = true;
-        self
-    }
-}
 
 /// Makes batches.
 #[derive(Debug)]
@@ -94,15 +31,24 @@ pub(super) struct Generator {
     random: Random,
     pub(super) flows: Vec<Flow>,
     next_port: u16,
+    next_pod_port: u16,
     next_client: u8,
     next_marker: u16,
+    next_number: u64,
 }
 
 impl Generator {
     pub(super) fn new(seed: u64) -> Self {
         let random = Random::new(seed);
-        let mut generator =
-            Self { random, flows: Vec::new(), next_port: 1024, next_client: 0, next_marker: 1 };
+        let mut generator = Self {
+            random,
+            flows: Vec::new(),
+            next_port: 1024,
+            next_pod_port: POD_PORT_MIN,
+            next_client: 0,
+            next_marker: 1,
+            next_number: 0,
+        };
         for _ in 0..FLOWS {
             let flow = generator.new_flow();
             generator.flows.push(flow);
@@ -148,21 +94,29 @@ impl Generator {
         let mut template = Template {
             ttl,
             tos,
-            is_df: self.chance(500),
+            is_df: draft.cut.is_none() && self.chance(500),
             options: if draft.options.is_empty() { no_options } else { draft.options },
             transport: draft.transport,
             payload: draft.payload,
         };
-        if template.options.is_empty() && !draft.is_repeated && self.chance(30) {
+        let may_have_options = !draft.is_repeated && draft.cut.is_none();
+        if template.options.is_empty() && may_have_options && self.chance(30) {
             template.options = self.harmless_options();
         }
         // An IPv6 header with an extension header, or an IPv4 header with all options that fit.
-        let room = MTU_BYTES - 48.max(20 + template.options.len());
-        let room = room - transport_bytes(&template.transport);
+        let header_bytes = 48.max(20 + template.options.len());
+        let room = self.bytes_max(draft.origin, draft.cut)
+            - header_bytes
+            - template.transport.header_bytes();
         template.payload.truncate(room);
         let begins = draft.begins || self.begins(draft.origin);
+        let is_too_big = draft.cut.is_none() && self.is_too_big(draft.origin, &template);
         if let Origin::Flow(flow, side) = draft.origin {
-            if ttl == 1 && begins {
+            if is_too_big && !template.is_df {
+                // The one world sends it on in pieces, the other does not.
+                self.flows[flow].packets_left = 0;
+            }
+            if (ttl == 1 || is_too_big) && begins {
                 // It never arrives: the next one begins the flow.
                 self.flows[flow].turn = Some(side);
             } else if !draft.is_repeated {
@@ -180,7 +134,25 @@ impl Generator {
             self.flows[flow].history.push(line);
         }
         self.next_marker = marker.checked_add(1).unwrap_or(1);
-        Shot { kind, marker, of: draft.origin, template, begins, quotes: draft.quotes }
+        let (of, cut, number) = (draft.origin, draft.cut, self.next_number);
+        self.next_number += 1;
+        Shot { kind, number, marker, of, template, cut, is_too_big, begins, quotes: draft.quotes }
+    }
+
+    /// How large a packet may be.
+    fn bytes_max(&self, origin: Origin, cut: Option<Cut>) -> usize {
+        match origin {
+            _ if cut.is_some() => DATAGRAM_BYTES_MAX,
+            Origin::Flow(flow, Side::Backend) if self.flows[flow].service.is_narrow() => NARROW_MTU,
+            Origin::Flow(..) | Origin::Alone(_) => MTU_BYTES,
+        }
+    }
+
+    /// Whether it does not fit the link that it has to leave by.
+    fn is_too_big(&self, origin: Origin, template: &Template) -> bool {
+        let Origin::Flow(flow, Side::Client) = origin else { return false };
+        let flow = &self.flows[flow];
+        flow.service.is_narrow() && template.ip_bytes(flow.is_v6()) > NARROW_MTU
     }
 
     fn begins(&self, origin: Origin) -> bool {
@@ -235,8 +207,16 @@ impl Generator {
         let service = self.one_of(&served);
         let protocol = if self.chance(600) { Protocol::Tcp } else { Protocol::Udp };
         let packets = 2 + self.below(40);
-        let ends = self.fresh_ends(service.node_port);
-        let mut flow = Flow::new(service, protocol, (ends.source, ends.destination), packets);
+        let family = self.one_of(&FAMILIES);
+        let front = self.one_of(&service.fronts(family, protocol));
+        // A pod's memory is its own: under both policies it may have got any backend before.
+        let may_be_pod = !(service.is_local && service.is_sticky);
+        let client = if may_be_pod && self.chance(150) {
+            self.pod_end(family)
+        } else {
+            (Place::Client, self.client_end(family))
+        };
+        let mut flow = Flow::new(service, protocol, client, front, packets);
         if self.chance(50) && !self.flows.is_empty() {
             self.share_port(&mut flow);
         }
@@ -247,7 +227,9 @@ impl Generator {
     fn share_port(&mut self, flow: &mut Flow) {
         let index = self.below_usize(self.flows.len());
         let other = &mut self.flows[index];
-        let is_same_kind = other.protocol == flow.protocol && other.front.ip() == flow.front.ip();
+        let is_same_kind = other.protocol == flow.protocol
+            && other.front.ip() == flow.front.ip()
+            && other.home == flow.home;
         let differs = is_same_kind && other.front != flow.front;
         if differs && !other.shares_port && other.phase == Phase::New {
             flow.client = other.client;
@@ -258,14 +240,28 @@ impl Generator {
     /// A client's end that no flow has had yet, and a node port.
     pub(super) fn fresh_ends(&mut self, node_port: u16) -> Ends {
         let family = self.one_of(&FAMILIES);
+        let destination = SocketAddr::new(gateway_of(family), node_port);
+        Ends { source: self.client_end(family), destination }
+    }
+
+    fn client_end(&mut self, family: Family) -> SocketAddr {
         self.next_client = (self.next_client + 1) % CLIENTS;
         if self.next_client == 0 {
             self.next_port = self.next_port.checked_add(1).unwrap_or(1024);
         }
-        Ends {
-            source: SocketAddr::new(client_address(family, self.next_client), self.next_port),
-            destination: SocketAddr::new(gateway_of(family), node_port),
-        }
+        SocketAddr::new(client_address(family, self.next_client), self.next_port)
+    }
+
+    /// A pod's end that no flow has had for long.
+    fn pod_end(&mut self, family: Family) -> (Place, SocketAddr) {
+        let pod: Endpoint = self.one_of(&POD_CLIENTS);
+        self.next_pod_port = self.next_pod_port.checked_add(1).unwrap_or(POD_PORT_MIN);
+        (pod.place, SocketAddr::new(pod.address(family), self.next_pod_port))
+    }
+
+    /// How a datagram is cut: into pieces that every link takes.
+    pub(super) fn cut(&mut self) -> Cut {
+        Cut { bytes: self.one_of(&[256, 512, 1000, 1200]), is_backward: self.chance(500) }
     }
 
     /// Which end sends.
@@ -338,12 +334,5 @@ impl Generator {
     pub(super) fn one_of<T: Copy>(&mut self, choices: &[T]) -> T {
         let index = self.below_usize(choices.len());
         choices[index]
-    }
-}
-
-const fn transport_bytes(transport: &Transport) -> usize {
-    match transport {
-        Transport::Tcp(segment) => 20 + segment.options.len(),
-        Transport::Udp { .. } | Transport::Error(_) => 8,
     }
 }

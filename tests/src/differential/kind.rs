@@ -1,8 +1,9 @@
 //! The kinds of packets: a variant, a weight and a function each.
 
 use super::flow::{Flow, Phase, Side};
-use super::generator::{Draft, Generator};
+use super::generator::Generator;
 use super::setup::{SERVICES, Service};
+use super::shot::Draft;
 use super::wire::{Complaint, Ends, Segment, Transport, flag};
 use tidegate_dataplane::types::Protocol;
 
@@ -33,6 +34,8 @@ pub(super) enum Kind {
     Datagram,
     /// A backend's.
     Answer,
+    /// A datagram of either end, in fragments.
+    Fragments,
     /// To a Service without usable endpoints.
     Unserved,
     /// To a port of the gateway that is no front.
@@ -62,6 +65,7 @@ impl Kind {
         (Self::Stray, 10),
         (Self::Datagram, 150),
         (Self::Answer, 100),
+        (Self::Fragments, 60),
         (Self::Unserved, 15),
         (Self::NoFront, 15),
         (Self::RecordRoute, 4),
@@ -85,6 +89,7 @@ impl Kind {
             Self::Stray => stray(of),
             Self::Datagram => datagram(of),
             Self::Answer => answer(of),
+            Self::Fragments => fragments(of),
             Self::Unserved => Some(unserved(of)),
             Self::NoFront => no_front(of),
             Self::RecordRoute => with_option(of, &[7, 11, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
@@ -251,6 +256,16 @@ fn answer(of: &mut Generator) -> Option<Draft> {
     Some(Draft::of_flow(flow, Side::Backend, transport, payload).may_expire())
 }
 
+fn fragments(of: &mut Generator) -> Option<Draft> {
+    let side = of.side();
+    let flow = of.find(|f| f.protocol == Protocol::Udp, side)?;
+    let has_checksum = of.flow(flow).is_v6() || !of.chance(200);
+    // More than the smallest piece takes.
+    let payload = [of.payload(3700), vec![1; 256]].concat();
+    let draft = Draft::of_flow(flow, side, Transport::Udp { has_checksum }, payload);
+    Some(Draft { cut: Some(of.cut()), ..draft })
+}
+
 fn unserved(of: &mut Generator) -> Draft {
     let services: Vec<&Service> = SERVICES.iter().filter(|s| !s.is_served()).collect();
     let service = of.one_of(&services);
@@ -293,12 +308,15 @@ fn complain(of: &mut Generator) -> Option<Draft> {
     let has_heard = |f: &Flow| (0..2).all(|world| f.heard(side, world).is_some());
     let flow = of.find(|f| f.phase != Phase::Reset && has_heard(f), side)?;
     let (v4, v6, has_mtu) = of.one_of(COMPLAINTS);
+    // A router is hidden where its pod is masqueraded: under policy Local only if the pod was given
+    // itself, which one world may have done and the other not.
+    let may_be_hairpin = of.flow(flow).is_of_pod() && of.flow(flow).service.is_local;
     let complaint = Complaint {
         v4,
         v6,
         rest: if has_mtu { of.one_of(&[1280, 1400]) } else { 0 },
         quote_bytes: of.one_of(&[8, 8, 20, 100, 500]),
-        by_router: of.chance(300),
+        by_router: of.chance(300) && !may_be_hairpin,
     };
     let quote = |world| of.flow(flow).heard(side, world).map(|heard| complaint.quote(heard));
     let quotes = [quote(0)?.to_vec(), quote(1)?.to_vec()];

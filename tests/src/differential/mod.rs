@@ -13,8 +13,12 @@ mod flow;
 mod generator;
 mod kind;
 mod normal;
+mod pieces;
+mod rules;
 mod run;
 mod setup;
+mod shot;
+mod sums;
 mod tap;
 mod wire;
 

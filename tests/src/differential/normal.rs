@@ -2,12 +2,11 @@
 
 use super::arena::Seen;
 use super::flow::{Arrival, Flow, Side};
-use super::generator::{Origin, Shot};
 use super::setup::{Place, Service};
-use super::wire::{
-    Checksum, Ends, Parts, checksum, checksum_offset, fold, nobody, parts, quoted, sum,
-};
-use core::net::IpAddr;
+use super::shot::{Origin, Shot};
+use super::sums::{Checksum, checksum, checksum_offset, ip_sum};
+use super::wire::{Ends, Parts, Transport, nobody, parts, quoted};
+use core::net::{IpAddr, SocketAddr};
 use std::collections::BTreeMap;
 use tidegate_control::model::Family;
 use tidegate_dataplane::types::Protocol;
@@ -58,8 +57,9 @@ impl Normaliser {
         flows: &mut [Flow],
     ) -> Result<Output, String> {
         let found = parts(&seen.packet).ok_or("cannot be parsed")?;
+        let is_inside = !is_to_client(shot.of, flows, seen, &found);
         if let Origin::Flow(index, Side::Client) = shot.of
-            && seen.place != Place::Client
+            && is_inside
             && matches!(found.protocol, 6 | 17)
         {
             let flow = flows.get_mut(index).ok_or("belongs to no flow")?;
@@ -69,7 +69,7 @@ impl Normaliser {
             && matches!(found.protocol, 6 | 17)
             && let Some(flow) = flows.get_mut(index)
         {
-            flow.hear(side.other(), world, &seen.packet);
+            flow.hear(side.other(), world, shot.number, &seen.packet);
         }
         let arrival = match shot.of {
             Origin::Flow(index, _) => flows.get(index).and_then(|flow| flow.arrivals[world]),
@@ -77,15 +77,18 @@ impl Normaliser {
         };
         let mut packet = seen.packet.clone();
         let (ip_sum, transport_sum) = take_sums(&mut packet, &found);
-        if found.marker != shot.marker {
+        // By chance the gateway's own number may be the very same.
+        let is_error = quoted(&seen.packet).is_some();
+        let is_own = is_error && !matches!(shot.template.transport, Transport::Error(_));
+        if found.marker != shot.marker || is_own {
             // Made by the gateway itself.
             self.used[Freedom::Identification as usize] += 1;
             take_marker(&mut packet);
         }
-        if seen.place != Place::Client {
+        if is_inside {
             self.blank(&mut packet, seen.place, arrival.as_ref());
         }
-        Ok(Output { is_inside: seen.place != Place::Client, packet, ip_sum, transport_sum })
+        Ok(Output { is_inside, packet, ip_sum, transport_sum })
     }
 
     /// A flow's packet has reached a backend: the right one?
@@ -98,10 +101,13 @@ impl Normaliser {
     ) -> Result<(), String> {
         let (service, ends) = (flow.service, arrival.ends);
         let family = Family::of(ends.source.ip());
-        if !service.has(arrival.place, flow.protocol, ends.destination) {
+        let whose = (flow.protocol, flow.is_of_pod());
+        if service.backend(arrival.place, whose, ends.destination).is_none() {
             return Err(format!("{} is no backend of {}", ends.destination, service.name));
         }
-        if service.is_local {
+        // A pod that is its own backend would answer itself directly (semantics F8).
+        let is_hairpin = ends.destination.ip() == flow.client.ip();
+        if service.is_local && !is_hairpin {
             self.check_kept(flow, ends)?;
         } else if ends.source.ip() != arrival.place.masquerade(family) {
             return Err(format!("{} is not the address of the way out", ends.source));
@@ -171,19 +177,33 @@ impl Normaliser {
         if is_masqueraded {
             self.used[Freedom::SourcePort as usize] += 1;
         }
-        let is_moved = arrival.is_some_and(|a| a.ends.source == ends.source);
+        // An ICMP error has no port.
+        let is_of = |end: SocketAddr| {
+            end == ends.source || (end.ip(), 0) == (ends.source.ip(), ends.source.port())
+        };
+        let is_moved = arrival.is_some_and(|a| is_of(a.ends.source));
         let source = if is_masqueraded || is_moved { nobody(ends.source) } else { ends.source };
         let destination = if is_backend { nobody(ends.destination) } else { ends.destination };
         Ends { source, destination }
     }
 }
 
+/// Whether a packet is for the client of the flow that it is of: a pod may be both ends of one.
+fn is_to_client(of: Origin, flows: &[Flow], seen: &Seen, found: &Parts) -> bool {
+    let flow = match of {
+        Origin::Flow(index, _) => flows.get(index).filter(|flow| flow.is_of_pod()),
+        Origin::Alone(_) => None,
+    };
+    let Some(flow) = flow else { return seen.place == Place::Client };
+    let quote = quoted(&seen.packet).and_then(parts);
+    let end = quote.map_or(found.ends.destination, |inner| inner.ends.source);
+    seen.place == flow.home && end == flow.client
+}
+
 /// Looks at the sums and sets them to 0.
 fn take_sums(packet: &mut [u8], found: &Parts) -> (Checksum, Option<Checksum>) {
     let is_v6 = found.ends.source.is_ipv6();
-    let header = packet.get(..found.transport).unwrap_or_default();
-    let is_right = is_v6 || fold(sum(header)) == 0xffff;
-    let ip = if is_right { Checksum::Right } else { Checksum::Wrong };
+    let ip = ip_sum(packet);
     let transport = checksum(packet, found);
     let zero = |packet: &mut [u8], at: usize| {
         if let Some(field) = packet.get_mut(at..at + 2) {

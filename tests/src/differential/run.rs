@@ -3,22 +3,30 @@
 use super::arena::{Seen, World};
 use super::exceptions::{EXCEPTIONS, Exception};
 use super::flow::Side;
-use super::generator::{Generator, Origin, Shot};
+use super::generator::Generator;
 use super::kind::Kind;
 use super::normal::{Freedom, Normaliser, Output};
-use super::setup::Place;
+use super::pieces;
+use super::setup::{FrontKind, Place};
+use super::shot::{Origin, Shot};
 use super::wire::{Ends, Transport, parts, quoted};
+use crate::lab::packets_of;
 use anyhow::{Context as _, Result, bail, ensure};
 use core::fmt::Write as _;
 use std::collections::BTreeMap;
-use std::time::Duration;
-use tidegate_control::admin::report::DropsReport;
+use std::time::{Duration, Instant};
+use tidegate_control::admin::report::{DropsReport, ReasonReport};
 
 /// Packets that are sent before it is asked what came out: few enough for every ring.
 const BATCH: usize = 64;
 
-/// How long a packet that is missed may still take.
-const GRACE: Duration = Duration::from_millis(500);
+/// How long a packet that is missed may still take on a busy machine, and how often it is looked
+/// for.
+const GRACE: Duration = Duration::from_secs(5);
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+
+/// Datagrams in fragments that may be lost by a machine that stands still: some of thousands.
+const LATE_MAX: u32 = 5;
 
 /// What shall be done.
 #[derive(Debug, Clone, Copy)]
@@ -45,7 +53,9 @@ impl Report {
         let kinds = Kind::WEIGHTS.iter().map(|(kind, _)| of_kind(*kind));
         let exceptions = EXCEPTIONS.iter().map(of_exception);
         let freedoms = Freedom::ALL.into_iter().map(of_freedom);
-        let all = kinds.chain(exceptions).chain(freedoms);
+        let fronts = [FrontKind::NodePort, FrontKind::Vip, FrontKind::ExternalIp].map(of_front);
+        let homes = [Place::Client, Place::PodA, Place::PodB].map(of_home);
+        let all = kinds.chain(exceptions).chain(freedoms).chain(fronts).chain(homes);
         let never: Vec<_> = all.filter(|name| !self.0.contains_key(name)).collect();
         ensure!(never.is_empty(), "never occurred, so nothing is known about: {never:?}");
         Ok(())
@@ -60,6 +70,14 @@ impl core::fmt::Display for Report {
 
 fn of_kind(kind: Kind) -> String {
     format!("packets: {kind:?}")
+}
+
+fn of_front(kind: FrontKind) -> String {
+    format!("to: {kind:?}")
+}
+
+fn of_home(home: Place) -> String {
+    format!("from: {home:?}")
 }
 
 fn of_exception(exception: &Exception) -> String {
@@ -85,6 +103,8 @@ pub fn run(plan: &Plan) -> Result<Report> {
         generator: Generator::new(plan.seed),
         normaliser: Normaliser::default(),
         report: Report::default(),
+        late: 0,
+        fragments_passed: 0,
     };
     let mut sent = 0;
     while sent < plan.packets {
@@ -102,12 +122,26 @@ pub fn run(plan: &Plan) -> Result<Report> {
 
 /// tidegate must have forwarded them itself, and know what became of every one.
 fn balance(world: &World, packets: u32) -> Result<()> {
-    let daemon = world.site().and_then(|site| site.daemon()).context("a running tidegate")?;
-    let report: DropsReport = daemon.get_json("/api/v1/drops")?;
+    let report = drops(world)?;
     ensure!(report.sum.forwarded > u64::from(packets) / 2, "{:?}", report.sum);
     let bugs: Vec<_> = report.dropped.iter().filter(|reason| reason.kind == "bug").collect();
     ensure!(bugs.is_empty(), "dropped by a bug: {bugs:?}");
     Ok(())
+}
+
+fn drops(world: &World) -> Result<DropsReport> {
+    let daemon = world.site().and_then(|site| site.daemon()).context("a running tidegate")?;
+    Ok(daemon.get_json("/api/v1/drops")?)
+}
+
+/// What tidegate did not forward, by reason.
+fn reasons(world: &World) -> Result<String> {
+    let report = drops(world)?;
+    let rows = report.dropped.iter().chain(&report.rejected).chain(&report.passed);
+    let row = |row: &ReasonReport| {
+        format!("{:8}  {} ({}) of {}\n", row.packets, row.reason, row.stage, row.interface)
+    };
+    Ok(rows.map(row).collect())
 }
 
 /// What came out of both worlds for each packet of a batch.
@@ -117,6 +151,9 @@ struct Run {
     generator: Generator,
     normaliser: Normaliser,
     report: Report,
+    /// Datagrams that were lost by a busy machine, and what tidegate told of fragments last.
+    late: u32,
+    fragments_passed: u64,
 }
 
 impl Run {
@@ -134,18 +171,50 @@ impl Run {
             let seen = world.drain()?;
             self.sort(&mut outputs, (&shots, &sent[index]), (index, &seen))?;
         }
-        if difference(&shots, &outputs).is_some() {
+        let deadline = Instant::now() + GRACE;
+        while difference(&shots, &outputs).is_some() && Instant::now() < deadline {
             for (index, world) in worlds.iter_mut().enumerate() {
-                let seen = world.linger(GRACE)?;
+                let seen = world.linger(LOOK_EVERY)?;
                 self.sort(&mut outputs, (&shots, &sent[index]), (index, &seen))?;
             }
         }
-        if let Some(index) = difference(&shots, &outputs) {
+        while let Some(index) = difference(&shots, &outputs) {
+            if self.is_late(&worlds[1], &shots[index], &outputs[index])? {
+                outputs[index] = Default::default();
+                worlds[1].give_up_pieces();
+                continue;
+            }
             let text = describe(&shots[index], &sent[0][index], &outputs[index]);
-            bail!("{text}{}", self.history(&shots[index]));
+            let pieces: Vec<_> = worlds.iter_mut().map(World::give_up_pieces).collect();
+            let (history, reasons) = (self.history(&shots[index]), reasons(&worlds[1])?);
+            bail!("{text}{history}\nfragments left behind: {pieces:#?}\n{reasons}");
+        }
+        for world in worlds {
+            let pieces = world.give_up_pieces();
+            ensure!(pieces.is_empty(), "{} left fragments behind: {pieces:#?}", world.name());
         }
         self.count(&shots, &outputs);
         Ok(u32::try_from(shots.len())?)
+    }
+
+    /// Whether a datagram was lost since a worker, or we, stood still for longer than a fragment
+    /// waits for its first: on a busy machine. tidegate tells that it gave one to the kernel.
+    fn is_late(
+        &mut self,
+        world: &World,
+        shot: &Shot,
+        [kernel, tidegate]: &[Vec<Output>; 2],
+    ) -> Result<bool> {
+        let (Some(_), Origin::Flow(flow, _)) = (shot.cut, shot.of) else { return Ok(false) };
+        let passed = packets_of(&drops(world)?.passed, "FRAGMENT");
+        let has_passed = passed > core::mem::replace(&mut self.fragments_passed, passed);
+        if !tidegate.is_empty() || kernel.is_empty() || !has_passed {
+            return Ok(false);
+        }
+        // What is known of the flow differs from now on.
+        self.generator.flow_mut(flow).packets_left = 0;
+        self.late += 1;
+        Ok(self.late <= LATE_MAX)
     }
 
     /// Sends a packet and returns it with its ends in this world.
@@ -166,7 +235,11 @@ impl Run {
             template.payload.clone_from(&shot.quotes[index]);
         }
         let packet = template.write(shot.marker, ends)?;
-        world.send(place, &packet)?;
+        let pieces = match shot.cut {
+            Some(how) => pieces::cut(&packet, shot.marker, how)?,
+            None => vec![packet.clone()],
+        };
+        pieces.iter().try_for_each(|piece| world.send(place, piece))?;
         Ok((ends, packet))
     }
 
@@ -220,6 +293,11 @@ impl Run {
     fn count(&mut self, shots: &[Shot], outputs: &Outputs) {
         for (shot, [kernel, tidegate]) in shots.iter().zip(outputs) {
             self.report.count(of_kind(shot.kind));
+            if let Origin::Flow(index, Side::Client) = shot.of {
+                let flow = self.generator.flow(index);
+                self.report.count(of_front(flow.front_kind));
+                self.report.count(of_home(flow.home));
+            }
             let found = (kernel != tidegate).then(|| exception(shot, kernel, tidegate)).flatten();
             if let Some(exception) = found {
                 self.report.count(of_exception(exception));
@@ -265,8 +343,9 @@ fn describe(shot: &Shot, sent: &(Ends, Vec<u8>), [kernel, tidegate]: &[Vec<Outpu
         });
         lines.collect::<String>()
     };
+    let cut = shot.cut;
     format!(
-        "the worlds differ over {:?} of {side} ({:?}), in the kernel's world {:?}\n\
+        "the worlds differ over {:?} of {side} ({:?}), cut {cut:?}, in the kernel's world {:?}\n\
          went in:\n  {}\ncame out of the kernel, less what it may choose:\n{}\
          came out of tidegate, less what it may choose:\n{}",
         shot.kind,

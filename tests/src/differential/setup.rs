@@ -16,12 +16,18 @@ pub(super) enum Place {
     PodA,
     /// The second local pod.
     PodB,
+    /// The third: behind a narrow link.
+    PodC,
 }
 
+/// What the narrow link takes, in bytes of IP.
+pub(super) const NARROW_MTU: usize = 1300;
+
 impl Place {
-    pub(super) const ALL: [Self; 4] = [Self::Client, Self::Node2, Self::PodA, Self::PodB];
+    pub(super) const ALL: [Self; 5] =
+        [Self::Client, Self::Node2, Self::PodA, Self::PodB, Self::PodC];
     /// Where backends are.
-    pub(super) const INSIDE: [Self; 3] = [Self::Node2, Self::PodA, Self::PodB];
+    pub(super) const INSIDE: [Self; 4] = [Self::Node2, Self::PodA, Self::PodB, Self::PodC];
 
     /// A router beside a host: the host's address but for its last number.
     pub(super) const fn router(host: IpAddr) -> IpAddr {
@@ -58,6 +64,7 @@ pub(super) struct Endpoint {
 /// The rig gives its pods these addresses, in the order in which they are added.
 pub(super) const POD_A: Endpoint = Endpoint { place: Place::PodA, host: 10 };
 pub(super) const POD_B: Endpoint = Endpoint { place: Place::PodB, host: 11 };
+pub(super) const POD_C: Endpoint = Endpoint { place: Place::PodC, host: 12 };
 const FAR_1: Endpoint = Endpoint { place: Place::Node2, host: 101 };
 const FAR_2: Endpoint = Endpoint { place: Place::Node2, host: 102 };
 const FAR_3: Endpoint = Endpoint { place: Place::Node2, host: 103 };
@@ -76,10 +83,23 @@ impl Endpoint {
     }
 }
 
+/// The pods that are clients too.
+pub(super) const POD_CLIENTS: [Endpoint; 2] = [POD_A, POD_B];
+
 const EVERYWHERE: &[Endpoint] = &[POD_A, FAR_1, POD_B, FAR_2];
 const FAR: &[Endpoint] = &[FAR_1, FAR_2, FAR_3];
 
-/// A Service: a node port of the same number for TCP and for UDP.
+/// What kind of address a front has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum FrontKind {
+    NodePort,
+    /// Of a load balancer: source ranges guard it.
+    Vip,
+    ExternalIp,
+}
+
+/// A Service: a node port of the same number for TCP and for UDP. Where it has them, a VIP and an
+/// external IP with port 80 for TCP and 81 for UDP.
 #[derive(Debug)]
 pub(super) struct Service {
     pub(super) name: &'static str,
@@ -88,6 +108,10 @@ pub(super) struct Service {
     pub(super) is_local: bool,
     /// ClientIP affinity.
     pub(super) is_sticky: bool,
+    /// The last number of its VIP and of its external IP.
+    addresses: Option<u8>,
+    /// `loadBalancerSourceRanges` lets in half of the clients.
+    is_ranged: bool,
     endpoints: &'static [Endpoint],
     /// The endpoints' TCP port; the UDP port is the next one.
     target_port: u16,
@@ -99,7 +123,16 @@ const fn service(
     (is_local, is_sticky): (bool, bool),
     endpoints: &'static [Endpoint],
 ) -> Service {
-    Service { name, node_port, is_local, is_sticky, endpoints, target_port: 5000 }
+    Service {
+        name,
+        node_port,
+        is_local,
+        is_sticky,
+        addresses: None,
+        is_ranged: false,
+        endpoints,
+        target_port: 5000,
+    }
 }
 
 /// The Services that packets are made for.
@@ -112,6 +145,13 @@ pub(super) const SERVICES: &[Service] = &[
     service("nobody", 31_005, (false, false), &[]),
     service("nobody-local", 31_006, (true, false), &[]),
     service("elsewhere", 31_007, (true, false), FAR),
+    service("balanced", 31_008, (false, false), EVERYWHERE).with_addresses(8, false),
+    service("balanced-local", 31_009, (true, false), EVERYWHERE).with_addresses(9, false),
+    service("balanced-sticky", 31_010, (false, true), EVERYWHERE).with_addresses(10, false),
+    service("ranged", 31_011, (false, false), EVERYWHERE).with_addresses(11, true),
+    service("ranged-local", 31_012, (true, false), EVERYWHERE).with_addresses(12, true),
+    service("narrow", 31_013, (false, false), &[POD_C]),
+    service("narrow-local", 31_014, (true, false), &[POD_C]),
 ];
 
 /// The Services by whose flows [`super::arena`] knows that a place has heard everything: one for
@@ -120,12 +160,69 @@ pub(super) const FENCES: &[Service] = &[
     service("fence-far", 31_100, (false, false), &[FAR_3]),
     service("fence-a", 31_101, (false, false), &[POD_A]),
     service("fence-b", 31_102, (false, false), &[POD_B]),
+    service("fence-c", 31_103, (false, false), &[POD_C]),
 ];
 
 impl Service {
-    /// Those that new flows may get.
+    const fn with_addresses(mut self, number: u8, is_ranged: bool) -> Self {
+        (self.addresses, self.is_ranged) = (Some(number), is_ranged);
+        self
+    }
+
+    /// All of its endpoints.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Endpoint> {
+        self.endpoints.iter()
+    }
+
+    /// Whether its endpoints are behind the narrow link.
+    pub(super) fn is_narrow(&self) -> bool {
+        self.endpoints.iter().any(|endpoint| endpoint.place == Place::PodC)
+    }
+
+    /// What clients may dial.
+    pub(super) fn fronts(
+        &self,
+        family: Family,
+        protocol: Protocol,
+    ) -> Vec<(FrontKind, SocketAddr)> {
+        let node_port = SocketAddr::new(gateway_of(family), self.node_port);
+        let mut fronts = vec![(FrontKind::NodePort, node_port)];
+        let port = if protocol == Protocol::Tcp { 80 } else { 81 };
+        for kind in [FrontKind::Vip, FrontKind::ExternalIp] {
+            let address = self.addresses.map(|number| front_address(kind, family, number));
+            fronts.extend(address.map(|address| (kind, SocketAddr::new(address, port))));
+        }
+        fronts
+    }
+
+    /// The network that its VIP lets in; `None`: everybody.
+    pub(super) fn range(&self, family: Family) -> Option<&'static str> {
+        let range = match family {
+            Family::V4 => "192.0.2.16/28",
+            Family::V6 => "2001:db8:1::10/124",
+        };
+        self.is_ranged.then_some(range)
+    }
+
+    /// Those that new flows of outside clients may get.
     pub(super) fn usable(&self) -> impl Iterator<Item = &Endpoint> {
         self.endpoints.iter().filter(|e| !self.is_local || e.place != Place::Node2)
+    }
+
+    /// The endpoint that a backend's address is of, if new flows may get it: pods of this node get
+    /// any (semantics E3).
+    pub(super) fn backend(
+        &self,
+        place: Place,
+        (protocol, is_pod): (Protocol, bool),
+        backend: SocketAddr,
+    ) -> Option<&Endpoint> {
+        let port = self.target_port(protocol);
+        let family = Family::of(backend.ip());
+        let may_be = |e: &&Endpoint| is_pod || !self.is_local || e.place != Place::Node2;
+        let is_it =
+            |e: &&Endpoint| e.place == place && SocketAddr::new(e.address(family), port) == backend;
+        self.endpoints.iter().filter(may_be).find(is_it)
     }
 
     /// Whether new flows get anywhere.
@@ -141,26 +238,43 @@ impl Service {
         }
     }
 
-    /// Whether `backend` is one of this Service's, and at that place.
+    /// Whether `backend` is one of this Service's for outside clients, and at that place.
     pub(super) fn has(&self, place: Place, protocol: Protocol, backend: SocketAddr) -> bool {
-        let port = self.target_port(protocol);
-        let family = Family::of(backend.ip());
-        let is_it = |e: &Endpoint| SocketAddr::new(e.address(family), port) == backend;
-        self.usable().any(|e| e.place == place && is_it(e))
+        self.backend(place, (protocol, false), backend).is_some()
     }
 
     fn manifest(&self) -> String {
         let (name, port) = (self.name, self.node_port);
         let policy = if self.is_local { "Local" } else { "Cluster" };
         let affinity = if self.is_sticky { "ClientIP" } else { "None" };
+        let (kind, addresses, status) = self.addresses.map_or_else(
+            || ("NodePort", String::new(), String::new()),
+            |number| self.balancer(number),
+        );
         let service = format!(
             "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\nspec:\n  \
-             type: NodePort\n  ipFamilyPolicy: PreferDualStack\n  \
+             type: {kind}\n  ipFamilyPolicy: PreferDualStack\n{addresses}  \
              externalTrafficPolicy: {policy}\n  sessionAffinity: {affinity}\n  ports:\n  \
              - {{name: tcp, protocol: TCP, port: 80, nodePort: {port}}}\n  \
-             - {{name: udp, protocol: UDP, port: 81, nodePort: {port}}}\n---\n"
+             - {{name: udp, protocol: UDP, port: 81, nodePort: {port}}}\n{status}---\n"
         );
         service + &FAMILIES.map(|family| self.slice(family)).join("---\n")
+    }
+
+    /// Type, what the spec says of addresses, and the status.
+    fn balancer(&self, number: u8) -> (&'static str, String, String) {
+        let of = |kind| FAMILIES.map(|family| front_address(kind, family, number));
+        let [external, external_v6] = of(FrontKind::ExternalIp);
+        let [vip, vip_v6] = of(FrontKind::Vip);
+        let ranges: Vec<_> = FAMILIES.into_iter().filter_map(|family| self.range(family)).collect();
+        let ranges = format!("{ranges:?}");
+        let addresses = format!(
+            "  externalIPs: [{external}, \"{external_v6}\"]\n  \
+             loadBalancerSourceRanges: {ranges}\n"
+        );
+        let ingress = format!("[{{ip: {vip}}}, {{ip: \"{vip_v6}\"}}]");
+        let status = format!("status: {{loadBalancer: {{ingress: {ingress}}}}}\n");
+        ("LoadBalancer", addresses, status)
     }
 
     fn slice(&self, family: Family) -> String {
@@ -201,6 +315,33 @@ impl Service {
             is_sticky: self.is_sticky,
         }
     }
+}
+
+fn front_address(kind: FrontKind, family: Family, number: u8) -> IpAddr {
+    let (v4, v6) = match kind {
+        FrontKind::NodePort => return gateway_of(family),
+        FrontKind::Vip => ([203, 0, 113], 0xcb),
+        FrontKind::ExternalIp => ([198, 51, 100], 0xec),
+    };
+    match family {
+        Family::V4 => Ipv4Addr::new(v4[0], v4[1], v4[2], number).into(),
+        Family::V6 => Ipv6Addr::new(0x2001, 0xdb8, v6, 0, 0, 0, 0, number.into()).into(),
+    }
+}
+
+/// The networks of VIPs and external IPs. No host has them, and routers are no matter here.
+pub(super) const FRONT_NETWORKS: [&str; 4] =
+    ["203.0.113.0/24", "198.51.100.0/24", "2001:db8:cb::/48", "2001:db8:ec::/48"];
+
+/// The gateway's node: its addresses, and which pods are its own.
+pub(super) fn node_manifest() -> String {
+    let [v4, v6] = FAMILIES.map(gateway_of);
+    let (pods, pods_v6) = (Node::Gateway.pod_network(), Node::Gateway.pod_network_v6());
+    format!(
+        "apiVersion: v1\nkind: Node\nmetadata: {{name: gateway}}\n\
+         spec: {{podCIDRs: [{pods}, \"{pods_v6}\"]}}\nstatus:\n  addresses:\n  \
+         - {{type: InternalIP, address: {v4}}}\n  - {{type: InternalIP, address: \"{v6}\"}}\n"
+    )
 }
 
 fn all() -> impl Iterator<Item = &'static Service> {

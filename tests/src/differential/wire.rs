@@ -1,5 +1,6 @@
 //! IP packets: written from a template, read back where one came out.
 
+use super::sums::{fold, pseudo_header, sum};
 use anyhow::{Context as _, Result};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use etherparse::{
@@ -59,6 +60,16 @@ pub(super) enum Transport {
     },
     /// The payload is what it quotes.
     Error(Complaint),
+}
+
+impl Transport {
+    /// How long its header is.
+    pub(super) const fn header_bytes(&self) -> usize {
+        match self {
+            Self::Tcp(segment) => 20 + segment.options.len(),
+            Self::Udp { .. } | Self::Error(_) => 8,
+        }
+    }
 }
 
 /// An ICMP error: what it says, in both families.
@@ -123,6 +134,16 @@ impl Template {
             }
             _ => anyhow::bail!("{ends:?} are not of one family"),
         }
+    }
+
+    /// How long the IP packet is.
+    pub(super) fn ip_bytes(&self, is_v6: bool) -> usize {
+        let header = match (is_v6, self.options.is_empty()) {
+            (true, true) => IPV6_BYTES,
+            (true, false) => IPV6_BYTES + 8,
+            (false, _) => 20 + self.options.len(),
+        };
+        header + self.transport.header_bytes() + self.payload.len()
     }
 
     fn header_v4(
@@ -312,67 +333,6 @@ fn is_neighbour_discovery(ip: &[u8]) -> bool {
     let Some(parts) = parts(ip) else { return true };
     let kind = ip.get(parts.transport).copied().unwrap_or_default();
     IpNumber(parts.protocol) == ip_number::IPV6_ICMP && kind >= 130
-}
-
-/// How a packet's transport checksum is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Checksum {
-    Right,
-    Wrong,
-    /// UDP without one.
-    None,
-}
-
-/// Looks at the transport checksum; `None` where the protocol has none.
-pub(super) fn checksum(ip: &[u8], parts: &Parts) -> Option<Checksum> {
-    let transport = ip.get(parts.transport..)?;
-    let pseudo = match IpNumber(parts.protocol) {
-        ip_number::ICMP => 0,
-        ip_number::TCP | ip_number::UDP | ip_number::IPV6_ICMP => {
-            pseudo_header(parts.protocol, parts.ends, transport.len())
-        }
-        _ => return None,
-    };
-    let is_udp = IpNumber(parts.protocol) == ip_number::UDP;
-    if is_udp && transport.get(6..8) == Some(&[0, 0]) {
-        return Some(Checksum::None);
-    }
-    let is_right = fold(pseudo + sum(transport)) == 0xffff;
-    Some(if is_right { Checksum::Right } else { Checksum::Wrong })
-}
-
-/// Where the transport checksum is, from the transport header's first byte.
-pub(super) const fn checksum_offset(protocol: u8) -> Option<usize> {
-    match protocol {
-        1 | 58 => Some(2),
-        6 => Some(16),
-        17 => Some(6),
-        _ => None,
-    }
-}
-
-fn pseudo_header(protocol: u8, ends: Ends, length: usize) -> u64 {
-    let of = |address: IpAddr| match address {
-        IpAddr::V4(v4) => sum(&v4.octets()),
-        IpAddr::V6(v6) => sum(&v6.octets()),
-    };
-    of(ends.source.ip()) + of(ends.destination.ip()) + u64::from(protocol) + length as u64
-}
-
-/// The sum of 16-bit words (RFC 1071), not folded.
-pub(super) fn sum(bytes: &[u8]) -> u64 {
-    let word = |pair: &[u8]| {
-        u64::from(u16::from_be_bytes([pair[0], pair.get(1).copied().unwrap_or_default()]))
-    };
-    bytes.chunks(2).map(word).sum()
-}
-
-/// The sum in 16 bits.
-pub(super) const fn fold(mut sum: u64) -> u64 {
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    sum
 }
 
 /// No address and no port.
