@@ -105,4 +105,15 @@ pub(crate) enum Spoil {
     Cut(u16),
     /// The frame has hardly room for more.
     Tight(u8),
+    /// A fragment of a datagram: the first, or a later one.
+    Piece {
+        offset: u8,
+        has_more: bool,
+        id: u8,
+    },
+    /// IPv4 options: one, and zeros behind it.
+    Option {
+        kind: u8,
+        length: u8,
+    },
 }

@@ -253,10 +253,34 @@ fn build(shape: &Shape, from: &str, to: &str) -> (Vec<u8>, usize) {
     (frame, room)
 }
 
+/// Few numbers, so that pieces of one datagram meet.
+fn make_piece(frame: &mut Vec<u8>, is_v6: bool, (offset, has_more): (u16, bool), id: u8) {
+    if is_v6 {
+        let place = (offset << 3 | u16::from(has_more)).to_be_bytes();
+        let next = core::mem::replace(&mut frame[20], 44);
+        frame.splice(54..54, [next, 0, place[0], place[1], 0, 0, 0, id]);
+        lengthen(frame, 18);
+    } else {
+        let place = (offset | u16::from(has_more) << 13).to_be_bytes();
+        frame[18..22].copy_from_slice(&[0, id, place[0], place[1]]);
+    }
+}
+
+/// Eight bytes more stand in the length field at `at`.
+fn lengthen(frame: &mut [u8], at: usize) {
+    let length = u16::from_be_bytes([frame[at], frame[at + 1]]).wrapping_add(8);
+    frame[at..at + 2].copy_from_slice(&length.to_be_bytes());
+}
+
 fn spoil(frame: &mut Vec<u8>, spoil: &Spoil) -> usize {
     let is_v6 = frame.get(12..14) == Some(&[0x86, 0xdd]);
     match spoil {
-        Spoil::Not | Spoil::NotEither | Spoil::NotAtAll => {}
+        Spoil::Option { kind, length } if !is_v6 => {
+            frame.splice(34..34, [*kind, *length, 4, 0, 0, 0, 0, 0]);
+            frame[14] = 0x47;
+            lengthen(frame, 16);
+        }
+        Spoil::Not | Spoil::NotEither | Spoil::NotAtAll | Spoil::Option { .. } => {}
         Spoil::Padding(bytes) => frame.resize(frame.len() + usize::from(*bytes), 0xee),
         Spoil::Ttl(ttl) => frame[if is_v6 { 21 } else { 22 }] = *ttl,
         Spoil::Header { at, xor } => {
@@ -265,6 +289,9 @@ fn spoil(frame: &mut Vec<u8>, spoil: &Spoil) -> usize {
         }
         Spoil::Cut(at) => frame.truncate(usize::from(*at) % (frame.len() + 1)),
         Spoil::Tight(more) => return frame.len() + usize::from(*more),
+        Spoil::Piece { offset, has_more, id } => {
+            make_piece(frame, is_v6, (u16::from(offset % 4), *has_more), *id % 4);
+        }
     }
     FRAME_BYTES
 }
