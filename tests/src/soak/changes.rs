@@ -7,7 +7,7 @@ use crate::lab::{FAMILIES, FAR, Lab, NEAR, V4, front};
 use crate::load;
 use crate::setting::wait_until;
 use anyhow::{Context as _, Result};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tidegate_control::demo::rig::Pod;
 use tidegate_control::demo::site::Site;
 use tidegate_dataplane::random::Random;
@@ -53,8 +53,8 @@ const ROUND: [Change; 9] = [
 enum Comer {
     Serving,
     Terminating,
-    /// No new flow has got it since.
-    Withdrawn(Instant),
+    /// No new flow gets it; those that it has go on.
+    Withdrawn,
     Unplugged,
     Plugged,
 }
@@ -152,10 +152,10 @@ impl<'l> Changes<'l> {
                 let index = usize::try_from(self.random.below(2))?;
                 self.turn(COMER, gone[index])?;
                 self.lab.wait_for(COMER, false)?;
-                Comer::Withdrawn(Instant::now())
+                Comer::Withdrawn
             }
-            Comer::Withdrawn(since) => {
-                self.journal.unplug(since);
+            Comer::Withdrawn => {
+                self.journal.unplug();
                 cable::unplug(gateway, pod(self.lab.site(), COMER)?)?;
                 Comer::Unplugged
             }

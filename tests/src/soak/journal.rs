@@ -46,8 +46,6 @@ pub(super) enum Event {
 /// A time in which the comer had no link.
 #[derive(Debug)]
 struct Absence {
-    /// Since then no new flow got it.
-    withdrawn: Instant,
     unplugged: Instant,
     /// `None`: not yet.
     plugged: Option<Instant>,
@@ -87,11 +85,10 @@ impl Journal {
         self.turns.push(Turn { pod, condition, since: Instant::now() });
     }
 
-    /// The comer's link is about to go; it was withdrawn at that time.
-    pub(super) fn unplug(&mut self, withdrawn: Instant) {
+    /// The comer's link is about to go.
+    pub(super) fn unplug(&mut self) {
         self.note(format!("{COMER}: its link goes"));
-        let unplugged = Instant::now();
-        self.absences.push(Absence { withdrawn, unplugged, plugged: None });
+        self.absences.push(Absence { unplugged: Instant::now(), plugged: None });
     }
 
     /// The comer's link is back.
@@ -107,19 +104,15 @@ impl Journal {
         self.lines.len()
     }
 
-    /// Whether kube-proxy would have failed too: the pod that had the flow lost its link meanwhile.
+    /// Whether kube-proxy would have failed too: the pod of the connection lost its link while it
+    /// was asked.
     pub(super) fn is_excused(&self, failure: &Failure) -> bool {
-        let is_of_comer = failure.pod.as_deref() == Some(COMER);
-        self.absences.iter().any(|absence| {
-            // It had the pod, or may have got it while that could be had.
-            let until = if is_of_comer {
-                absence.plugged.unwrap_or(failure.began)
-            } else {
-                absence.withdrawn
-            };
-            let may_have_had_it = is_of_comer || failure.pod.is_none();
-            may_have_had_it && failure.began <= until && failure.ended >= absence.unplugged
-        })
+        failure.pod.as_deref() == Some(COMER)
+            && self.absences.iter().any(|absence| {
+                let was_asked = failure.began + MOMENT >= absence.unplugged
+                    && absence.plugged.is_none_or(|plugged| failure.began <= plugged);
+                was_asked && failure.ended >= absence.unplugged
+            })
     }
 
     /// Whether a datagram may have been the first to a pod that came back this very moment. Where
@@ -186,19 +179,16 @@ mod tests {
     fn only_what_the_lost_link_had_is_excused() {
         let mut journal = Journal::new();
         let (start, second) = (Instant::now(), Duration::from_secs(1));
-        journal.absences.push(Absence {
-            withdrawn: start + second,
-            unplugged: start + 3 * second,
-            plugged: Some(start + 5 * second),
-        });
+        let (unplugged, plugged) = (start + 3 * second, Some(start + 5 * second));
+        journal.absences.push(Absence { unplugged, plugged });
         let at = |seconds: u32| start + seconds * second;
-        assert!(journal.is_excused(&failure(Some(COMER), at(0), at(4))));
+        assert!(journal.is_excused(&failure(Some(COMER), at(2), at(4))));
         assert!(journal.is_excused(&failure(Some(COMER), at(4), at(9))));
         assert!(!journal.is_excused(&failure(Some(COMER), at(6), at(9))), "it was back");
         assert!(!journal.is_excused(&failure(Some(COMER), at(0), at(2))), "it was there");
-        assert!(!journal.is_excused(&failure(Some("near"), at(0), at(4))), "another pod");
-        assert!(journal.is_excused(&failure(None, at(0), at(4))), "it may have been the comer");
-        assert!(!journal.is_excused(&failure(None, at(2), at(4))), "withdrawn before");
+        assert!(!journal.is_excused(&failure(Some(COMER), at(0), at(9))), "it did not answer");
+        assert!(!journal.is_excused(&failure(Some("near"), at(3), at(4))), "another pod");
+        assert!(!journal.is_excused(&failure(None, at(3), at(4))), "withdrawn before");
     }
 
     #[test]

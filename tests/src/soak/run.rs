@@ -67,13 +67,18 @@ pub fn run(plan: &Plan) -> Result<String> {
         let asked = asking.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         changed.and(asked)
     })?;
-    let verdict = judge(&changes.journal, &told, &tally);
+    let (excused, verdict) = judge(&changes.journal, &told, &tally);
     changes.restore()?;
     let is_same = || resources.descriptors().is_ok_and(|now| are_no_more(&now, &before));
-    let waited = wait_until("the file descriptors are no more than before", PATIENCE, is_same);
-    waited.with_context(|| format!("before {before:?}, now {:?}", resources.descriptors()))?;
-    let report = report(&tally, &changes.journal, &resources, &verdict?)?;
-    lab.finish().with_context(|| report.clone())?;
+    let closed = wait_until("the file descriptors are no more than before", PATIENCE, is_same);
+    let closed =
+        closed.with_context(|| format!("before {before:?}, now {:?}", resources.descriptors()));
+    let flat = resources.ensure_flat();
+    let report = report(&tally, &changes.journal, &excused, flat.as_ref().ok())?;
+    let checks = [verdict, closed, flat.map(drop), lab.finish()];
+    let faults = checks.into_iter().filter_map(Result::err).map(|error| format!("{error:#}"));
+    let faults: Vec<_> = faults.collect();
+    ensure!(faults.is_empty(), "{}\n{report}", faults.join("\n"));
     Ok(report)
 }
 
@@ -115,8 +120,8 @@ struct Excused {
     again: u64,
 }
 
-/// Fails with what was somebody's fault.
-fn judge(journal: &Journal, told: &Receiver<Event>, tally: &Tally) -> Result<Excused> {
+/// What was nobody's fault, and an error where something was somebody's.
+fn judge(journal: &Journal, told: &Receiver<Event>, tally: &Tally) -> (Excused, Result<()>) {
     let (mut excused, mut faults) = (Excused::default(), Vec::new());
     for event in told.try_iter() {
         match event {
@@ -131,19 +136,24 @@ fn judge(journal: &Journal, told: &Receiver<Event>, tally: &Tally) -> Result<Exc
             Event::Moved(moved) => faults.push(journal.describe_move(&moved)),
         }
     }
+    let verdict = ensure_none(&faults, excused.again, tally.datagrams());
+    (excused, verdict)
+}
+
+fn ensure_none(faults: &[String], again: u64, datagrams: u64) -> Result<()> {
     let (count, shown) = (faults.len(), faults.iter().take(SHOWN));
     let text = shown.fold(String::new(), |text, fault| format!("{text}\n{fault}"));
     ensure!(count == 0, "{count} failures that kube-proxy would not have had:{text}");
-    let (again, all) = (excused.again, tally.datagrams());
-    ensure!(again <= 1 + all / AGAIN_SHARE, "{again} of {all} datagrams were sent again");
-    Ok(excused)
+    let max = 1 + datagrams / AGAIN_SHARE;
+    ensure!(again <= max, "{again} of {datagrams} datagrams were sent again");
+    Ok(())
 }
 
 fn report(
     tally: &Tally,
     journal: &Journal,
-    resources: &Resources,
     excused: &Excused,
+    memory: Option<&[u64; 2]>,
 ) -> Result<String> {
     let mut text = String::new();
     for (name, count) in tally.lines() {
@@ -156,7 +166,8 @@ fn report(
     writeln!(text, "{first:8}  first datagrams to a new pod, sent again")?;
     writeln!(text, "{again:8}  other datagrams sent again")?;
     writeln!(text, "{:8}  answers later than a lost segment makes them", tally.slow())?;
-    let [warm, last] = resources.ensure_flat().with_context(|| text.clone())?;
-    writeln!(text, "{warm:8}  KiB of memory after the warm-up, {last} at the end")?;
+    if let Some([warm, last]) = memory {
+        writeln!(text, "{warm:8}  KiB of memory after the warm-up, {last} at the end")?;
+    }
     Ok(text)
 }

@@ -37,7 +37,7 @@ const DOWNLOAD: usize = 5;
 const PING: usize = 6;
 
 /// A connection that stays is closed after this many requests, so that others come.
-const SESSION_REQUESTS: u32 = 100;
+const SESSION_REQUESTS: u32 = 40;
 
 /// More than any link takes at once.
 const LARGE_BYTES: usize = 8192;
