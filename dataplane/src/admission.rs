@@ -12,6 +12,8 @@ pub struct Admission {
     pub new_flows_per_second: Option<NonZeroU32>,
     /// What packets of unknown TCP flows meet.
     pub mid_flow: MidFlow,
+    /// Who answers a client's SYN.
+    pub syn_proxy: SynProxyMode,
 }
 
 impl Admission {
@@ -21,7 +23,12 @@ impl Admission {
     /// would use it up before those who are waited for.
     pub const fn for_flows(flows_max: u32) -> Self {
         let embryonic_flows_max = if flows_max < 8 { 1 } else { flows_max / 8 };
-        Self { embryonic_flows_max, new_flows_per_second: None, mid_flow: MidFlow::Pass }
+        Self {
+            embryonic_flows_max,
+            new_flows_per_second: None,
+            mid_flow: MidFlow::Pass,
+            syn_proxy: SynProxyMode::Auto,
+        }
     }
 }
 
@@ -36,4 +43,15 @@ pub enum MidFlow {
     Reset,
     /// Its flow is picked up where its backend follows from the tuple; else it is dropped.
     Forward,
+}
+
+/// Who answers a client's SYN (docs/adr/0008-syn-proxy.md).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SynProxyMode {
+    /// Its backend, always: every SYN begins a flow.
+    Off,
+    /// We, with a cookie, while many handshakes are under way; else its backend.
+    Auto,
+    /// We, with a cookie, always.
+    Always,
 }

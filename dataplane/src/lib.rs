@@ -17,6 +17,7 @@ pub mod rcu;
 mod sequence_lock;
 pub mod snapshot;
 pub mod stats;
+pub mod syn_cookie;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod types;

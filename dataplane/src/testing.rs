@@ -15,10 +15,12 @@ mod link;
 
 pub use family::Family;
 pub use fragments::{fragments, reassembled};
-pub use frames::{checksums_are_right, ends, icmp_error, tcp_frame, udp_frame, with_extensions};
+pub use frames::{
+    checksums_are_right, ends, icmp_error, tcp_frame, tcp_frame_with, udp_frame, with_extensions,
+};
 pub use link::Link;
 
-use crate::admission::Admission;
+use crate::admission::{Admission, SynProxyMode};
 use crate::affinity::AffinityTable;
 use crate::datagrams::DatagramTable;
 use crate::engine::FlowTimeouts;
@@ -30,6 +32,7 @@ use crate::snapshot::{
     maglev::{MaglevBackend, table_size},
 };
 use crate::stats::WorkerCounters;
+use crate::syn_cookie::SynCookies;
 use crate::types::{
     BackendSlot, IfIndex, InterfaceSlot, IpAddress, L4Port, MacAddress, NextHopId, PortRange,
     Protocol, ServiceId, Time, WorkerId,
@@ -87,7 +90,12 @@ impl Default for Fixture {
             masquerade: true,
             maglev: true,
             flows_max: 1024,
-            admission: Admission { embryonic_flows_max: 1024, ..Admission::for_flows(1024) },
+            // As many SYNs as a test likes, each with its flow.
+            admission: Admission {
+                embryonic_flows_max: 1024,
+                syn_proxy: SynProxyMode::Off,
+                ..Admission::for_flows(1024)
+            },
             affinity_timeout: None,
         }
     }
@@ -202,8 +210,10 @@ impl Fixture {
             seed: 42,
         };
         let counters = Arc::new(WorkerCounters::default());
+        let cookies = Arc::new(SynCookies::new([1, 2]));
+        let gate = Gate::new(&self.admission, &config, cookies);
         let flows = FlowTable::new(config, counters, directory);
-        Pipeline::new(flows, affinity, datagrams).with_gate(Gate::new(&self.admission))
+        Pipeline::new(flows, affinity, datagrams).with_gate(gate)
     }
 }
 

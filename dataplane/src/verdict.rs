@@ -18,6 +18,8 @@ pub enum Verdict {
     Drop(DropReason),
     /// Untouched; its flow lives on another worker, which will decide and count.
     HandOff(WorkerId),
+    /// Made by us on account of another packet. No packet that came holds it.
+    Generated,
     /// Untouched; a fragment that is to be decided again once its datagram's first has come.
     Wait,
 }
@@ -194,7 +196,7 @@ reasons! {
 }
 
 reasons! {
-    /// Why a packet was answered in its own frame, by an ICMP error or a TCP reset.
+    /// Why a packet was answered in its own frame: by an ICMP error, a TCP reset or a SYN cookie.
     RejectReason {
         /// No usable endpoint anywhere (semantics D1, D4): port unreachable.
         NoEndpoints = ("NO_ENDPOINTS", "service", Config,
@@ -202,6 +204,9 @@ reasons! {
         /// TCP, no flow, not a SYN, and `conntrack.midFlow` is `reset`: a reset.
         TcpNotSyn = ("TCP_NOT_SYN", "flow", Traffic,
             "the flow began before tidegate or on another gateway; the peer opens it anew"),
+        /// A SYN that was answered with a cookie (`synProxy`): the client goes on with its ACK.
+        SynCookie = ("SYN_COOKIE", "flow", Traffic,
+            "nothing with synProxy: always; else it is a SYN flood: see tidegate status"),
         /// TTL or hop limit is used up: time exceeded.
         TtlExceeded = ("TTL_EXCEEDED", "parse", Traffic,
             "nothing for single ones (traceroute); else look for a routing loop"),

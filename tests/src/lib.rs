@@ -3,6 +3,7 @@
 pub mod api_server;
 pub mod bystander;
 pub mod differential;
+pub mod flood;
 pub mod kube_lab;
 pub mod lab;
 pub mod load;

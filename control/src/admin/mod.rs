@@ -3,6 +3,7 @@
 
 pub mod client;
 mod event_report;
+mod handshake_report;
 mod latency;
 pub mod query;
 pub mod report;

@@ -1,6 +1,7 @@
 //! What the daemon tells about itself: the one schema of the admin interface and of `-o json`.
 //! Counters count since start; rates are means over the last second.
 
+pub use super::handshake_report::HandshakeReport;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -39,6 +40,9 @@ pub struct StatusReport {
     pub workers: usize,
     /// Live flows.
     pub flows: u64,
+    /// TCP handshakes, and who has them with clients.
+    #[serde(default)]
+    pub handshakes: HandshakeReport,
     /// The sum of all packets (T17).
     pub packets: PacketSum,
     /// Everything that is less than it could be.

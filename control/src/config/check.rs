@@ -267,7 +267,7 @@ fn latency(latency: &Latency, found: &mut Found) {
 mod tests {
     use super::*;
     use crate::config::ConfigError;
-    use crate::config::file::MidFlow;
+    use crate::config::{MidFlow, SynProxy};
     use std::path::Path;
 
     const HEAD: &str = "apiVersion: tidegate.dev/v1alpha1\nkind: LoadBalancerConfiguration\n";
@@ -373,11 +373,13 @@ mod tests {
             "workers: {cpus: [2, 3], pollMode: busy, idleSpin: 20us}\nlatency: {sample: 0}\n\
              interfaces: [{name: eth0, queues: 0-1, attachMode: skb, copyMode: zero-copy}]\n\
              nodePortAddresses: [10.0.0.0/8, primary]\n\
-             conntrack: {maxEmbryonicFlows: 5000, newFlowsPerSecond: 100, midFlow: reset}\n",
+             conntrack: {maxEmbryonicFlows: 5000, newFlowsPerSecond: 9, midFlow: reset}\n\
+             synProxy: off\n",
         );
         let config = config.unwrap();
         assert_eq!(config.conntrack.max_embryonic_flows, AutoCount::Count(5000));
         assert_eq!(config.conntrack.mid_flow, MidFlow::Reset);
+        assert_eq!(config.syn_proxy, SynProxy::Off, "a word, not a boolean");
         assert_eq!(String::from(config.workers.cpus), "2-3");
         assert_eq!(config.latency.sample.0, None);
         assert_eq!(String::from(config.interfaces[0].queues.clone()), "0-1");

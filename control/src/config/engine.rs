@@ -1,10 +1,11 @@
 //! The configuration in the packet path's words.
 
+use super::conntrack::{Conntrack, MidFlow, SynProxy};
 use super::cpu_list::Cpus;
-use super::file::{Config, Conntrack, Fallback, MidFlow};
+use super::file::{Config, Fallback};
 use super::scalars::AutoCount;
 use std::num::NonZeroU32;
-use tidegate_dataplane::admission::{self, Admission};
+use tidegate_dataplane::admission::{self, Admission, SynProxyMode};
 use tidegate_dataplane::engine::{self, EngineConfig, FlowTimeouts, KernelRoad};
 use tidegate_dataplane::types::WORKERS_MAX;
 
@@ -37,7 +38,7 @@ impl Config {
             ring_size: self.memory.ring_size,
             queues_per_worker_max: QUEUES_PER_WORKER_MAX,
             flows_max: self.conntrack.max_flows,
-            admission: self.conntrack.admission(),
+            admission: self.admission(),
             timeouts: self.conntrack.timeouts(),
             source_ports: self.load_balancer.source_port_range.0,
             fallback: match self.fallback {
@@ -68,17 +69,23 @@ fn auto_cpus(host: &HostFacts) -> Vec<Option<usize>> {
     if cpus.is_empty() { vec![None] } else { cpus }
 }
 
-impl Conntrack {
+impl Config {
     /// What a new flow must pass.
     pub fn admission(&self) -> Admission {
-        let defaults = Admission::for_flows(self.max_flows);
+        let conntrack = &self.conntrack;
+        let defaults = Admission::for_flows(conntrack.max_flows);
         Admission {
-            embryonic_flows_max: match self.max_embryonic_flows {
+            embryonic_flows_max: match conntrack.max_embryonic_flows {
                 AutoCount::Auto => defaults.embryonic_flows_max,
                 AutoCount::Count(count) => count,
             },
-            new_flows_per_second: NonZeroU32::new(self.new_flows_per_second),
-            mid_flow: match self.mid_flow {
+            new_flows_per_second: NonZeroU32::new(conntrack.new_flows_per_second),
+            syn_proxy: match self.syn_proxy {
+                SynProxy::Off => SynProxyMode::Off,
+                SynProxy::Auto => SynProxyMode::Auto,
+                SynProxy::Always => SynProxyMode::Always,
+            },
+            mid_flow: match conntrack.mid_flow {
                 MidFlow::Pass => admission::MidFlow::Pass,
                 MidFlow::Drop => admission::MidFlow::Drop,
                 MidFlow::Reset => admission::MidFlow::Reset,
@@ -86,7 +93,9 @@ impl Conntrack {
             },
         }
     }
+}
 
+impl Conntrack {
     /// The idle times.
     pub fn timeouts(&self) -> FlowTimeouts {
         FlowTimeouts {
@@ -105,7 +114,9 @@ mod tests {
 
     #[test]
     fn an_eighth_of_the_flows_may_be_handshakes_unless_a_number_is_given() {
-        let embryonic = |conntrack: Conntrack| conntrack.admission().embryonic_flows_max;
+        let embryonic = |conntrack: Conntrack| {
+            Config { conntrack, ..Config::default() }.admission().embryonic_flows_max
+        };
         assert_eq!(embryonic(Conntrack::default()), 131_072);
         let max_embryonic_flows = AutoCount::Count(5_000);
         assert_eq!(embryonic(Conntrack { max_embryonic_flows, ..Conntrack::default() }), 5_000);

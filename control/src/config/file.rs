@@ -1,12 +1,13 @@
 //! The file's shape: kind `LoadBalancerConfiguration`, named as kube-proxy's where the
 //! meaning is the same. Only what this release honours: an option that does nothing is a defect.
 
+use super::conntrack::{Conntrack, SynProxy};
 use super::cpu_list::Cpus;
 use super::feature_gates::FeatureGates;
 use super::interfaces::InterfaceConfig;
 use super::listen::{AdminBindAddress, BindAddress, Metrics};
 use super::node_port_addresses::NodePortAddress;
-use super::scalars::{AutoCount, HumanDuration, SampleRate, SourcePorts, TableSize};
+use super::scalars::{HumanDuration, SampleRate, SourcePorts, TableSize};
 use super::source::{ClientConnection, Source};
 use super::{ConfigError, check};
 use schemars::JsonSchema;
@@ -17,7 +18,7 @@ use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use tidegate_dataplane::engine::{FlowTimeouts, PollMode};
+use tidegate_dataplane::engine::PollMode;
 use tidegate_dataplane::types::PortRange;
 
 /// The commented defaults, as `tidegate config default` prints them.
@@ -55,6 +56,8 @@ pub struct Config {
     pub load_balancer: LoadBalancer,
     /// The flow table.
     pub conntrack: Conntrack,
+    /// Who answers a client's SYN.
+    pub syn_proxy: SynProxy,
     /// What a new flow meets while its worker is stale.
     pub fallback: Fallback,
     /// Where `/healthz`, `/livez` and `/readyz` are answered.
@@ -91,6 +94,7 @@ impl Default for Config {
             memory: Memory::default(),
             load_balancer: LoadBalancer::default(),
             conntrack: Conntrack::default(),
+            syn_proxy: SynProxy::Auto,
             fallback: Fallback::Kernel,
             healthz_bind_address: BindAddress::default(),
             metrics_bind_address: BindAddress::default(),
@@ -265,64 +269,6 @@ impl Maglev {
             digits => u64::from_str_radix(digits, 16).ok(),
         }
     }
-}
-
-/// The flow table; names and defaults as kube-proxy's where they exist.
-#[derive(Clone, PartialEq, Eq, Debug, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct Conntrack {
-    /// Flows of all workers together.
-    pub max_flows: u32,
-    /// TCP handshakes under way, of all workers together: `auto`, an eighth of `maxFlows`, or a
-    /// number.
-    pub max_embryonic_flows: AutoCount,
-    /// Flows that each worker may begin in a second; 0: as many as come.
-    pub new_flows_per_second: u32,
-    /// What a TCP packet to a front meets that opens nothing and has no flow.
-    pub mid_flow: MidFlow,
-    /// TCP ESTABLISHED.
-    pub tcp_established_timeout: HumanDuration,
-    /// TCP `CLOSE_WAIT`.
-    pub tcp_close_wait_timeout: HumanDuration,
-    /// TCP `FIN_WAIT`.
-    pub tcp_fin_timeout: HumanDuration,
-    /// UDP without a reply yet.
-    pub udp_timeout: HumanDuration,
-    /// UDP with replies.
-    pub udp_stream_timeout: HumanDuration,
-}
-
-impl Default for Conntrack {
-    fn default() -> Self {
-        let defaults = FlowTimeouts::default();
-        Self {
-            max_flows: 1_048_576,
-            max_embryonic_flows: AutoCount::Auto,
-            new_flows_per_second: 0,
-            mid_flow: MidFlow::Pass,
-            tcp_established_timeout: HumanDuration(defaults.tcp_established),
-            tcp_close_wait_timeout: HumanDuration(defaults.tcp_close_wait),
-            tcp_fin_timeout: HumanDuration(defaults.tcp_fin),
-            udp_timeout: HumanDuration(defaults.udp),
-            udp_stream_timeout: HumanDuration(defaults.udp_stream),
-        }
-    }
-}
-
-/// What a TCP packet to a front meets that opens nothing and has no flow: it began before tidegate,
-/// on another gateway, or with the kernel.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum MidFlow {
-    /// Goes back to the kernel: it may be a flow of kube-proxy's.
-    Pass,
-    /// Is dropped.
-    Drop,
-    /// Is answered with a reset.
-    Reset,
-    /// Is forwarded where its backend follows from the tuple: policy Local, Maglev, no affinity.
-    /// Else it is dropped.
-    Forward,
 }
 
 /// What a new flow meets while its worker is stale (T2).

@@ -108,7 +108,11 @@ pub(super) fn outcome(verdict: Verdict) -> Outcome {
         Verdict::Forward(_) => Outcome::Forward,
         Verdict::Reject(_) => Outcome::Reject,
         Verdict::Pass(_) => Outcome::Pass,
-        Verdict::Drop(_) | Verdict::Pending | Verdict::HandOff(_) | Verdict::Wait => Outcome::Drop,
+        Verdict::Drop(_)
+        | Verdict::Pending
+        | Verdict::Generated
+        | Verdict::HandOff(_)
+        | Verdict::Wait => Outcome::Drop,
     }
 }
 

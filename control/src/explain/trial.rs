@@ -86,7 +86,7 @@ impl<'s> Trial<'s> {
             Verdict::Pass(reason) => Some((reason.name(), reason.stage(), reason.next_step())),
             Verdict::Drop(reason) => Some((reason.name(), reason.stage(), reason.next_step())),
             // None is left over where there is one worker and a whole packet.
-            Verdict::Pending | Verdict::HandOff(_) | Verdict::Wait => {
+            Verdict::Pending | Verdict::Generated | Verdict::HandOff(_) | Verdict::Wait => {
                 let reason = DropReason::FlowStateInvalid;
                 Some((reason.name(), reason.stage(), reason.next_step()))
             }

@@ -13,6 +13,7 @@ use crate::pipeline::{Gate, Pipeline};
 use crate::rcu::Publisher;
 use crate::snapshot::{FrontKey, Snapshot};
 use crate::stats::{LatencyRecorder, WorkerCounters};
+use crate::syn_cookie::SynCookies;
 use crate::types::{InterfaceSlot, MacAddress, PortRange, WORKERS_MAX, WorkerId};
 use crate::worker::{Command, HandOff, Pools, WorkerConfig, WorkerParts};
 use crate::xdp::guard::Guard;
@@ -68,6 +69,7 @@ struct Shared {
     directory: Option<Arc<OwnerDirectory>>,
     affinity: Arc<AffinityTable>,
     datagrams: Arc<DatagramTable>,
+    cookies: Arc<SynCookies>,
     sleepers: Vec<(Sleeper, SleepBackend)>,
     hand_offs: Vec<HandOff>,
 }
@@ -149,11 +151,10 @@ impl Engine {
             copy_umem: pools.of(CopyMode::Copy).umem().clone(),
             subscription: self.publisher.subscription(),
         };
-        let table = FlowTable::new(
-            self.table_config(id, shared)?,
-            Arc::clone(&counters),
-            shared.directory.clone(),
-        );
+        let table_config = self.table_config(id, shared)?;
+        let cookies = Arc::clone(&shared.cookies);
+        let gate = Gate::new(&self.config.admission, &table_config, cookies);
+        let table = FlowTable::new(table_config, Arc::clone(&counters), shared.directory.clone());
         let guard = self.guard.as_ref().ok();
         let table = table.beside(guard.map(|guard| guard.host_flows().clone()));
         let parts = WorkerParts {
@@ -163,7 +164,7 @@ impl Engine {
                 Arc::clone(&shared.affinity),
                 Arc::clone(&shared.datagrams),
             )
-            .with_gate(Gate::new(&self.config.admission)),
+            .with_gate(gate),
             pools,
             flow_map: self.steering.flows.clone(),
             heartbeats: self.steering.heartbeats.clone(),
@@ -258,6 +259,7 @@ impl Shared {
                 .then(|| Arc::new(OwnerDirectory::with_capacity(config.flows_max))),
             affinity: Arc::new(AffinityTable::with_capacity(AFFINITY_CLIENTS_MAX)),
             datagrams: Arc::new(DatagramTable::with_capacity(DATAGRAMS_MAX)),
+            cookies: Arc::new(SynCookies::new([secret()?, secret()?])),
             hand_offs: HandOff::for_all(&bells),
             sleepers,
         })

@@ -1,5 +1,6 @@
 //! One flow. Two cache lines; an IPv4 packet needs the first alone.
 
+use crate::flow_table::Proxy;
 use crate::flow_table::embryonic::NOWHERE;
 use crate::flow_table::tcp::FlowState;
 use crate::packet::checksum::{address_sum, difference, port_sum};
@@ -27,6 +28,10 @@ pub enum FlowKind {
     /// Begun by a packet from its midst (`conntrack.midFlow: forward`). Embryonic until its backend
     /// answers with anything but a reset.
     PickedUp,
+    /// Its client's handshake was with us, and the backend has not answered ours yet.
+    ProxyOpening,
+    /// Both handshakes are complete; sequence numbers are translated.
+    ProxyOpen,
 }
 
 /// What a new flow is made of.
@@ -110,6 +115,8 @@ pub struct FlowEntry {
     high: [[u8; 12]; 4],
     /// Its place among the handshakes under way; `NOWHERE` if it is none.
     pub(super) handshake: u32,
+    /// What a proxied handshake left; of the other kinds it means nothing.
+    pub proxy: Proxy,
 }
 
 const _: () = assert!(size_of::<FlowEntry>() == 128);
@@ -136,6 +143,7 @@ impl FlowEntry {
         kind: FlowKind::Plain,
         high: [[0; 12]; 4],
         handshake: NOWHERE,
+        proxy: Proxy::NONE,
     };
 
     /// A live entry.
@@ -162,6 +170,7 @@ impl FlowEntry {
             client_interface: flow.client_interface,
             kind: flow.kind,
             handshake: NOWHERE,
+            proxy: Proxy::NONE,
             high: keys.map(|a| a.bytes().first_chunk().copied().unwrap_or_default()),
         }
     }

@@ -1,16 +1,19 @@
 //! Packets without a flow: whose they are, and which backend a new flow gets.
 
 use crate::affinity::AffinityTable;
-use crate::flow_table::{Direction, FlowId, FlowKind, FlowState, FlowTable, NewFlow, SnatRequest};
+use crate::flow_table::{
+    Direction, FlowId, FlowKind, FlowState, FlowTable, NewFlow, Proxy, SnatRequest,
+};
 use crate::packet::headers::tcp_flags;
-use crate::pipeline::flow::{forward, last_hop, low_half};
+use crate::pipeline::flow::{Ways, forward, last_hop, low_half};
 use crate::pipeline::gate::Gate;
 use crate::pipeline::packet::Packet;
 use crate::pipeline::sticky::Sticky;
 use crate::pipeline::tcp::mid_flow;
+use crate::pipeline::tcp::syn_proxy::SynProxy;
 use crate::snapshot::{
-    Backend, BackendSet, Front, FrontKey, FrontState, NextHopState, Selection, ServicePort,
-    Snapshot,
+    Backend, BackendSet, Front, FrontKey, FrontState, NextHop, NextHopState, Selection,
+    ServicePort, Snapshot,
 };
 use crate::stats::Traffic;
 use crate::types::{FlowKey, IpAddress, L4Port, Protocol, Time};
@@ -20,7 +23,7 @@ use zerocopy::IntoBytes;
 
 /// What new flows are made in.
 pub(super) struct State<'p> {
-    pub flows: &'p mut FlowTable,
+    pub ways: Ways<'p>,
     pub affinity: &'p AffinityTable,
     pub gate: &'p mut Gate,
 }
@@ -33,6 +36,8 @@ pub(super) struct Choice<'s> {
     /// Whether the front asks for an address of ours.
     pub masquerade: bool,
     pub kind: FlowKind,
+    /// Of a handshake that its client had with us.
+    pub proxy: Proxy,
 }
 
 /// Decides a packet that has no flow here.
@@ -42,7 +47,7 @@ pub(super) fn new_flow(
     snapshot: &Snapshot,
     now: Time,
 ) -> Verdict {
-    if let Some(verdict) = owned_elsewhere(state.flows, packet) {
+    if let Some(verdict) = owned_elsewhere(state.ways.flows, packet) {
         return verdict;
     }
     let headers = &packet.headers;
@@ -53,31 +58,47 @@ pub(super) fn new_flow(
     if !snapshot.lets_in(front, packet.ingress) {
         return Verdict::Pass(PassReason::NoService);
     }
+    let mut proxied = None;
     if headers.key.protocol == Protocol::Tcp && !tcp_flags::is_opening(headers.tcp_flags) {
-        return mid_flow::decide(state, packet, front, snapshot, now);
+        let counters = state.ways.flows.counters();
+        let accept = |proxy: &SynProxy| proxy.accept(packet, counters, now);
+        proxied = state.gate.proxy().and_then(accept);
+        if proxied.is_none() {
+            return mid_flow::decide(state, packet, front, snapshot, now);
+        }
     }
     if front.state == FrontState::Draining {
         return Verdict::Pass(PassReason::DrainingFront);
     }
     packet.service = front.service.id;
-    open(state, packet, front, snapshot, now)
+    open(state, packet, (front, proxied), snapshot, now)
 }
 
-/// Decides the packet that opens a flow.
+/// Decides the packet that opens a flow, or that completes its client's handshake with us.
 fn open(
     state: &mut State<'_>,
     packet: &mut Packet<'_>,
-    front: &Front,
+    (front, proxied): (&Front, Option<Proxy>),
     snapshot: &Snapshot,
     now: Time,
 ) -> Verdict {
     let key = packet.headers.key;
     match front.meets(key.src, &snapshot.pod_networks) {
         Selection::Forward { backends, masquerade } => {
-            let sticky = Sticky::new(state.affinity, state.flows, &front.service, &key, now);
-            let backend = pick(state.flows, backends, (&front.service, &key), sticky.as_ref());
-            let kind = FlowKind::Plain;
-            let choice = Choice { front, backend, masquerade: *masquerade, kind };
+            let flows = &mut *state.ways.flows;
+            let sticky = Sticky::new(state.affinity, flows, &front.service, &key, now);
+            let backend = pick(flows, backends, (&front.service, &key), sticky.as_ref());
+            let is_syn = key.protocol == Protocol::Tcp && proxied.is_none();
+            if is_syn && state.gate.is_proxying(flows) {
+                return answer_syn(state, packet, backend, snapshot, now);
+            }
+            let choice = Choice {
+                front,
+                backend,
+                masquerade: *masquerade,
+                kind: proxied.map_or(FlowKind::Plain, |_| FlowKind::ProxyOpening),
+                proxy: proxied.unwrap_or(Proxy::NONE),
+            };
             let verdict = begin_and_forward(state, packet, &choice, snapshot, now);
             if let (Some(sticky), Some(backend), true) = (sticky, backend, packet.flow.is_some()) {
                 sticky.remember(backend);
@@ -87,6 +108,23 @@ fn open(
         Selection::Reject(reason) => Verdict::Reject(*reason),
         Selection::Drop(reason) => Verdict::Drop(*reason),
         Selection::Pass(reason) => Verdict::Pass(*reason),
+    }
+}
+
+/// Answers a SYN in its backend's place, if a packet could get there.
+fn answer_syn(
+    state: &mut State<'_>,
+    packet: &mut Packet<'_>,
+    backend: Option<&Backend>,
+    snapshot: &Snapshot,
+    now: Time,
+) -> Verdict {
+    let way = |backend| next_hop(backend, snapshot).map_err(Verdict::Drop);
+    let hop = usable(backend, &packet.headers.key).and_then(way);
+    let Some(proxy) = state.gate.proxy() else { return Verdict::Drop(DropReason::TcpNotSyn) };
+    match hop {
+        Ok(hop) => proxy.answer(packet, hop, (snapshot, state.ways.flows.counters()), now),
+        Err(verdict) => verdict,
     }
 }
 
@@ -101,10 +139,13 @@ pub(super) fn begin_and_forward(
     if !state.gate.lets_begin(now) {
         return Verdict::Drop(DropReason::NewFlowsLimited);
     }
-    match begin(state.flows, packet, choice, snapshot, now) {
+    match begin(state.ways.flows, packet, choice, snapshot, now) {
         Ok(flow) => {
             packet.traffic = Traffic::NewFlow;
-            forward(state.flows, (flow, Direction::Forward), packet, snapshot, now)
+            if let Some(entry) = state.ways.flows.entry_mut(flow) {
+                entry.proxy = choice.proxy;
+            }
+            forward(&mut state.ways, (flow, Direction::Forward), packet, snapshot, now)
         }
         Err(verdict) => verdict,
     }
@@ -166,11 +207,8 @@ fn begin(
     snapshot: &Snapshot,
     now: Time,
 ) -> Result<FlowId, Verdict> {
-    let backend = choice.backend.ok_or(Verdict::Drop(DropReason::ServiceBackendNotFound))?;
     let key = packet.headers.key;
-    if backend.address.is_v4() != key.src.is_v4() {
-        return Err(Verdict::Drop(DropReason::FamilyMismatch));
-    }
+    let backend = usable(choice.backend, &key)?;
     let reply = reply_key(flows, &key, (backend, choice.masquerade), snapshot, now);
     let reply = reply.map_err(Verdict::Drop)?;
     let (client_interface, client_mac) = last_hop(packet);
@@ -193,6 +231,27 @@ fn begin(
     })
 }
 
+/// A backend of the packet's family.
+fn usable<'s>(backend: Option<&'s Backend>, key: &FlowKey) -> Result<&'s Backend, Verdict> {
+    let backend = backend.ok_or(Verdict::Drop(DropReason::ServiceBackendNotFound))?;
+    if backend.address.is_v4() != key.src.is_v4() {
+        return Err(Verdict::Drop(DropReason::FamilyMismatch));
+    }
+    Ok(backend)
+}
+
+/// Where packets to a backend go.
+fn next_hop<'s>(backend: &Backend, snapshot: &'s Snapshot) -> Result<&'s NextHop, DropReason> {
+    let hop = snapshot.next_hop(backend.next_hop).ok_or(DropReason::IpOutnoroutes)?;
+    match hop.state {
+        NextHopState::Resolved => Ok(hop),
+        NextHopState::Unresolved => Err(DropReason::NeighFailed),
+        NextHopState::NotAttached | NextHopState::NoRoute | NextHopState::Local => {
+            Err(DropReason::IpOutnoroutes)
+        }
+    }
+}
+
 /// The tuple of the backend's packets: to the client itself, or to an address and port of ours.
 fn reply_key(
     flows: &mut FlowTable,
@@ -202,14 +261,7 @@ fn reply_key(
     now: Time,
 ) -> Result<FlowKey, DropReason> {
     let destination = (backend.address, backend.port);
-    let hop = snapshot.next_hop(backend.next_hop).ok_or(DropReason::IpOutnoroutes)?;
-    match hop.state {
-        NextHopState::Resolved => {}
-        NextHopState::Unresolved => return Err(DropReason::NeighFailed),
-        NextHopState::NotAttached | NextHopState::NoRoute | NextHopState::Local => {
-            return Err(DropReason::IpOutnoroutes);
-        }
-    }
+    let hop = next_hop(backend, snapshot)?;
     let masquerade = is_masqueraded(masquerade, key.src, backend);
     let kept = FlowKey::new(key.protocol, destination, (key.src, key.src_port));
     if !masquerade && flows.find(&kept, flows.hash(&kept)).is_none() {

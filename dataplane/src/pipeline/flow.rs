@@ -1,22 +1,31 @@
 //! Packets of flows that live already.
 
-use crate::flow_table::{Direction, FlowEntry, FlowId, FlowKind, FlowState, FlowTable};
+use crate::flow_table::{Direction, FlowEntry, FlowId, FlowKind, FlowTable};
 use crate::packet::headers::tcp_flags;
+use crate::pipeline::generated::Generated;
 use crate::pipeline::packet::Packet;
 use crate::pipeline::rewrite::{Link, rewrite};
+use crate::pipeline::tcp::translate;
 use crate::snapshot::{NextHopState, Snapshot};
 use crate::stats::{FlowEnd, Traffic};
 use crate::types::{InterfaceSlot, MacAddress, Protocol, Time};
 use crate::verdict::{DropReason, RejectReason, Verdict};
 
+/// What packets of live flows change.
+pub(super) struct Ways<'p> {
+    pub flows: &'p mut FlowTable,
+    pub generated: &'p mut Generated,
+}
+
 /// Forwards a packet of a live flow; `None` if it has none, or its flow begins anew with it.
 #[inline]
 pub(super) fn known(
-    flows: &mut FlowTable,
+    ways: &mut Ways<'_>,
     packet: &mut Packet<'_>,
     snapshot: &Snapshot,
     now: Time,
 ) -> Option<Verdict> {
+    let flows = &mut *ways.flows;
     let (id, direction) = flows.find_at(packet.hint, &packet.headers.key, packet.hash)?;
     if direction == Direction::Forward && begins_anew(flows, id, packet, snapshot) {
         return flows
@@ -24,7 +33,7 @@ pub(super) fn known(
             .then_some(())
             .map_or(Some(Verdict::Drop(DropReason::FlowTableFull)), |()| None);
     }
-    Some(forward(flows, (id, direction), packet, snapshot, now))
+    Some(forward(ways, (id, direction), packet, snapshot, now))
 }
 
 /// Whether a client's packet must not reach the flow's backend any more: its tuple was closed and
@@ -39,7 +48,8 @@ fn begins_anew(
     let Some(entry) = flows.entry_mut(id) else { return false };
     match entry.protocol {
         Protocol::Tcp => {
-            tcp_flags::is_opening(packet.headers.tcp_flags) && entry.state.is_reopened_by_syn()
+            tcp_flags::is_opening(packet.headers.tcp_flags)
+                && (entry.state.is_reopened_by_syn() || translate::is_another_syn(entry, packet))
         }
         Protocol::Udp => {
             let version = low_half(snapshot);
@@ -68,12 +78,13 @@ fn is_serving(entry: &FlowEntry, snapshot: &Snapshot) -> bool {
 /// `Forward`; `Reject` is still to be answered.
 #[inline]
 pub(super) fn forward(
-    flows: &mut FlowTable,
+    ways: &mut Ways<'_>,
     (id, direction): (FlowId, Direction),
     packet: &mut Packet<'_>,
     snapshot: &Snapshot,
     now: Time,
 ) -> Verdict {
+    let flows = &mut *ways.flows;
     let Some(entry) = flows.entry_mut(id) else {
         return Verdict::Drop(DropReason::FlowStateInvalid);
     };
@@ -94,10 +105,16 @@ pub(super) fn forward(
         Direction::Reply => packet.traffic = Traffic::Reply,
     }
     let was = entry.state;
-    track(entry, direction, packet.headers.tcp_flags, now);
-    if entry.kind != FlowKind::Plain {
-        take_for_answered(entry, direction, packet.headers.tcp_flags);
+    if entry.kind != FlowKind::Plain
+        && let Err(reason) = translate::beyond_addresses(
+            (entry, direction),
+            packet,
+            (snapshot, &mut *ways.generated),
+        )
+    {
+        return Verdict::Drop(reason);
     }
+    track(entry, direction, packet.headers.tcp_flags, now);
     rewrite(packet, entry, direction, &link);
     let (backend, is_settled) = (entry.backend, was != entry.state);
     if is_settled {
@@ -168,16 +185,6 @@ fn track(entry: &mut FlowEntry, direction: Direction, tcp_flags: u8, now: Time) 
         Protocol::Tcp => entry.state.after_tcp(direction, tcp_flags),
         Protocol::Udp => entry.state.after_udp(direction),
     };
-}
-
-/// A flow that was picked up in its midst is established once its backend answers: it knows of it.
-#[cold]
-fn take_for_answered(entry: &mut FlowEntry, direction: Direction, tcp_flags: u8) {
-    let is_answer = direction == Direction::Reply && tcp_flags & tcp_flags::RST == 0;
-    if entry.kind == FlowKind::PickedUp && is_answer {
-        entry.kind = FlowKind::Plain;
-        entry.state = FlowState::Established.after_tcp(direction, tcp_flags);
-    }
 }
 
 #[inline]

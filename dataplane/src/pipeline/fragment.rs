@@ -3,7 +3,7 @@
 use crate::datagrams::{Datagram, DatagramTable, Fate};
 use crate::flow_table::FlowTable;
 use crate::pipeline::balance::owned_elsewhere;
-use crate::pipeline::flow::forward;
+use crate::pipeline::flow::{Ways, forward};
 use crate::pipeline::packet::Packet;
 use crate::snapshot::{FrontKey, Snapshot};
 use crate::types::{FlowKey, L4Port, Time};
@@ -22,7 +22,7 @@ pub(super) fn remember(
         Verdict::Forward(_) => Fate::Forwarded(key.src_port, key.dst_port),
         Verdict::Pass(_) => Fate::Passed,
         Verdict::Reject(_) | Verdict::Drop(_) => Fate::Refused,
-        Verdict::HandOff(_) | Verdict::Wait | Verdict::Pending => return,
+        Verdict::HandOff(_) | Verdict::Wait | Verdict::Pending | Verdict::Generated => return,
     };
     if let Some(datagram) = packet.headers.datagram() {
         datagrams.remember(&datagram, hash(flows, &datagram), fate, now);
@@ -32,11 +32,12 @@ pub(super) fn remember(
 /// Sends a later fragment after its first.
 #[cold]
 pub(super) fn follow(
-    (flows, datagrams): (&mut FlowTable, &DatagramTable),
+    (ways, datagrams): (&mut Ways<'_>, &DatagramTable),
     packet: &mut Packet<'_>,
     snapshot: &Snapshot,
     now: Time,
 ) -> Verdict {
+    let flows = &*ways.flows;
     let Some(datagram) = packet.headers.datagram() else {
         return Verdict::Drop(DropReason::FirstFragmentNotFound);
     };
@@ -53,23 +54,23 @@ pub(super) fn follow(
             {
                 return Verdict::Pass(PassReason::Fragment);
             }
-            along_flow(flows, packet, snapshot, now)
+            along_flow(ways, packet, snapshot, now)
         }
     }
 }
 
 fn along_flow(
-    flows: &mut FlowTable,
+    ways: &mut Ways<'_>,
     packet: &mut Packet<'_>,
     snapshot: &Snapshot,
     now: Time,
 ) -> Verdict {
-    let Some(found) = flows.find(&packet.headers.key, packet.hash) else {
+    let Some(found) = ways.flows.find(&packet.headers.key, packet.hash) else {
         // The flow ended between two fragments, or lives elsewhere.
-        let elsewhere = owned_elsewhere(flows, packet);
+        let elsewhere = owned_elsewhere(ways.flows, packet);
         return elsewhere.unwrap_or(Verdict::Drop(DropReason::FlowStateInvalid));
     };
-    match forward(flows, found, packet, snapshot, now) {
+    match forward(ways, found, packet, snapshot, now) {
         // Errors are about first fragments alone (RFC 1122 section 3.2.2).
         Verdict::Reject(RejectReason::TtlExceeded) => Verdict::Drop(DropReason::TtlExceeded),
         Verdict::Reject(_) => Verdict::Drop(DropReason::PktTooBig),

@@ -4,8 +4,9 @@ use crate::affinity::AffinityTable;
 use crate::datagrams::DatagramTable;
 use crate::flow_table::FlowTable;
 use crate::pipeline::balance::State;
+use crate::pipeline::flow::Ways;
 use crate::pipeline::packet::{Packet, PacketKind};
-use crate::pipeline::{Gate, balance, flow, fragment, icmp, parse};
+use crate::pipeline::{Gate, Generated, balance, flow, fragment, icmp, parse};
 use crate::snapshot::Snapshot;
 use crate::types::Time;
 use crate::verdict::Verdict;
@@ -20,6 +21,7 @@ pub struct Pipeline {
     datagrams: Arc<DatagramTable>,
     answers: icmp::Answers,
     gate: Gate,
+    generated: Box<Generated>,
 }
 
 impl Pipeline {
@@ -30,13 +32,25 @@ impl Pipeline {
         datagrams: Arc<DatagramTable>,
     ) -> Self {
         let (answers, gate) = (icmp::Answers::default(), Gate::default());
-        Self { flows, affinity, datagrams, answers, gate }
+        Self { flows, affinity, datagrams, answers, gate, generated: Box::default() }
     }
 
     /// The same with a gate that new flows must pass.
     #[must_use]
     pub fn with_gate(self, gate: Gate) -> Self {
         Self { gate, ..self }
+    }
+
+    /// What was made besides the packets that came; the caller sends and clears it once per burst.
+    pub fn generated_mut(&mut self) -> &mut Generated {
+        &mut self.generated
+    }
+
+    /// To be called now and then: tells by a gauge whether SYNs are answered with cookies, also
+    /// where none comes.
+    pub fn note_gate(&mut self) {
+        let is_on = self.gate.is_proxying(&self.flows);
+        self.flows.counters().work.syn_proxy_on.set(is_on.into());
     }
 
     /// The datagrams in fragments.
@@ -81,14 +95,15 @@ impl Pipeline {
             PacketKind::Whole | PacketKind::FirstFragment(_) => {}
             PacketKind::Error(_) => return icmp::translate(&self.flows, packet, snapshot),
             PacketKind::LaterFragment(_) => {
-                let state = (&mut self.flows, &*self.datagrams);
+                let mut ways = Ways { flows: &mut self.flows, generated: &mut self.generated };
+                let state = (&mut ways, &*self.datagrams);
                 return fragment::follow(state, packet, snapshot, now);
             }
         }
-        let known = flow::known(&mut self.flows, packet, snapshot, now);
+        let mut ways = Ways { flows: &mut self.flows, generated: &mut self.generated };
+        let known = flow::known(&mut ways, packet, snapshot, now);
         let mut verdict = known.unwrap_or_else(|| {
-            let (flows, gate) = (&mut self.flows, &mut self.gate);
-            let mut state = State { flows, affinity: &self.affinity, gate };
+            let mut state = State { ways, affinity: &self.affinity, gate: &mut self.gate };
             balance::new_flow(&mut state, packet, snapshot, now)
         });
         if let Verdict::Reject(reason) = verdict {

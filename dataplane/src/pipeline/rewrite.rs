@@ -167,7 +167,7 @@ fn rewrite_l4(
 /// holds the sum of the pseudo-header alone. A finished checksum looks like that once in 65,536
 /// times; then the full sum below is right as well.
 #[inline(always)]
-fn is_partial(headers: &Headers, stored: [u8; 2]) -> bool {
+pub(super) fn is_partial(headers: &Headers, stored: [u8; 2]) -> bool {
     let pseudo = checksum::pseudo_header(&headers.key, usize::from(headers.l4_bytes));
     pseudo.fold() == u16::from_ne_bytes(stored)
 }

@@ -5,6 +5,7 @@ mod answers;
 mod errors;
 mod fragments;
 mod rows;
+mod syn_proxy;
 mod traffic;
 
 use crate::affinity::AffinityTable;
@@ -514,7 +515,7 @@ fn random_and_truncated_frames_get_a_verdict() {
             Verdict::Reject(_) => counts[1] += 1,
             Verdict::Pass(_) | Verdict::Wait => counts[2] += 1,
             Verdict::Drop(_) => counts[3] += 1,
-            Verdict::Pending | Verdict::HandOff(_) => panic!("{verdict:?}"),
+            Verdict::Pending | Verdict::Generated | Verdict::HandOff(_) => panic!("{verdict:?}"),
         }
         let may_change = matches!(verdict, Verdict::Forward(_) | Verdict::Reject(_));
         assert!(may_change || out == frame);

@@ -126,6 +126,12 @@ pub struct LoopCounters {
     pub flows: Counter,
     /// TCP handshakes under way (gauge).
     pub embryonic_flows: Counter,
+    /// SYN cookies, by [`CookieEvent`].
+    pub syn_cookies: [Counter; CookieEvent::ALL.len()],
+    /// 1 while SYNs are answered with cookies (gauge).
+    pub syn_proxy_on: Counter,
+    /// Generated packets that could not be sent.
+    pub generated_lost: Counter,
     /// Flows that ended, by [`FlowEnd`].
     pub flows_ended: [Counter; FlowEnd::ALL.len()],
     /// Snapshot version last read (gauge).
@@ -170,6 +176,41 @@ impl FramePlace {
             Self::Held => "held",
             Self::Handed => "handed",
             Self::Tx => "tx",
+        }
+    }
+}
+
+impl LoopCounters {
+    /// Counts what became of a SYN cookie.
+    #[inline]
+    pub fn count_cookie(&self, event: CookieEvent) {
+        if let Some(counter) = self.syn_cookies.get(event as usize) {
+            counter.add(1);
+        }
+    }
+}
+
+/// What became of a SYN cookie.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CookieEvent {
+    /// Sent to whom a SYN says it is from.
+    Sent,
+    /// Came back, and a flow was begun if it could be.
+    Valid,
+    /// A packet without a flow came that brings none back, while one could have.
+    Invalid,
+}
+
+impl CookieEvent {
+    /// All events.
+    pub const ALL: &[Self] = &[Self::Sent, Self::Valid, Self::Invalid];
+
+    /// The word for tables and labels.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Sent => "sent",
+            Self::Valid => "valid",
+            Self::Invalid => "invalid",
         }
     }
 }

@@ -4,7 +4,7 @@ pub mod counters;
 pub mod latency;
 
 pub use counters::{
-    BackendCounters, Counter, FlowEnd, FramePlace, InterfaceCounters, LoopCounters,
+    BackendCounters, CookieEvent, Counter, FlowEnd, FramePlace, InterfaceCounters, LoopCounters,
     ServiceCounters, WorkerCounters,
 };
 pub use latency::{LatencyExchange, LatencyRecorder, LatencySet, Stage, Traffic};

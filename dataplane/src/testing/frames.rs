@@ -21,13 +21,24 @@ fn ip_step(src: SocketAddr, dst: SocketAddr) -> PacketBuilderStep<etherparse::Ip
 
 /// A TCP frame with these control bits.
 pub fn tcp_frame(src: &str, dst: &str, flags: u8, payload: &[u8]) -> Vec<u8> {
-    let (src, dst): (SocketAddr, SocketAddr) = (src.parse().unwrap(), dst.parse().unwrap());
-    let mut tcp = etherparse::TcpHeader::new(src.port(), dst.port(), 1000, 65_000);
+    let mut tcp = etherparse::TcpHeader::new(0, 0, 1000, 65_000);
     tcp.fin = flags & 1 != 0;
     tcp.syn = flags & 2 != 0;
     tcp.rst = flags & 4 != 0;
     tcp.psh = flags & 8 != 0;
     tcp.ack = flags & 16 != 0;
+    tcp_frame_with(src, dst, tcp, payload)
+}
+
+/// A TCP frame with this header, but for its ports.
+pub fn tcp_frame_with(
+    src: &str,
+    dst: &str,
+    mut tcp: etherparse::TcpHeader,
+    payload: &[u8],
+) -> Vec<u8> {
+    let (src, dst): (SocketAddr, SocketAddr) = (src.parse().unwrap(), dst.parse().unwrap());
+    (tcp.source_port, tcp.destination_port) = (src.port(), dst.port());
     let mut frame = Vec::new();
     ip_step(src, dst).tcp_header(tcp).write(&mut frame, payload).unwrap();
     frame

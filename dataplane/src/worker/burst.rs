@@ -86,6 +86,9 @@ impl Worker {
         for (frame, decision) in frames.into_iter().zip(&decisions) {
             self.dispatch(mode, frame, decision, now);
         }
+        if !self.parts.pipeline.generated_mut().is_empty() {
+            self.send_generated(now);
+        }
         self.flush();
     }
 

@@ -55,8 +55,10 @@ impl Worker {
                 self.hand(worker, mode, frame, (handed, note));
             }
             Verdict::Wait => self.hold(mode, frame, decision),
-            // The pipeline leaves none; a lost packet would show as in flight for ever.
-            Verdict::Pending => self.discard(mode, frame, &note, DropReason::FlowStateInvalid),
+            // Neither leaves the pipeline; a lost packet would show as in flight for ever.
+            Verdict::Pending | Verdict::Generated => {
+                self.discard(mode, frame, &note, DropReason::FlowStateInvalid);
+            }
         }
     }
 
@@ -76,6 +78,26 @@ impl Worker {
                 self.hand(worker, mode, frame, (handed, note));
             }
             Egress::Nobody => self.discard(mode, frame, &note, DropReason::DevReady),
+        }
+    }
+
+    /// Copies what the pipeline made into frames of our own, and puts them on their interfaces.
+    #[cold]
+    pub(super) fn send_generated(&mut self, now: Time) {
+        for made in core::mem::take(self.parts.pipeline.generated_mut()) {
+            let note = TxNote::of_generated(made.bytes.len(), now);
+            let pool = self.parts.pools.of(CopyMode::Copy);
+            let Some(mut frame) = pool.take() else {
+                count_drop(&self.parts.counters, &note, DropReason::Nomem);
+                continue;
+            };
+            match pool.buffer(&mut frame).get_mut(..note.len) {
+                Some(place) => {
+                    place.copy_from_slice(&made.bytes);
+                    self.leave_by(made.egress, CopyMode::Copy, frame, note);
+                }
+                None => self.discard(CopyMode::Copy, frame, &note, DropReason::Nomem),
+            }
         }
     }
 

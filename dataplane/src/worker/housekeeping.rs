@@ -21,7 +21,8 @@ impl Worker {
         }
     }
 
-    fn renew_gauges(&self, now: Time) {
+    fn renew_gauges(&mut self, now: Time) {
+        self.parts.pipeline.note_gate();
         let work = &self.parts.counters.work;
         work.heartbeat_ns.set(now.0);
         let census = self.parts.pools.census();

@@ -2,7 +2,7 @@
 
 use crate::stats::{LatencyRecorder, Stage, Traffic, WorkerCounters};
 use crate::types::{InterfaceSlot, ServiceId, Time};
-use crate::verdict::{DropReason, Verdict};
+use crate::verdict::{DropReason, RejectReason, Verdict};
 use crate::xdp::socket::{BoundPair, PENDING_TX_MAX};
 use crate::xdp::umem::{Frame, FramePool};
 use arrayvec::ArrayVec;
@@ -24,6 +24,21 @@ pub(super) struct TxNote {
     pub read_at: Time,
     /// Which part of its flow it is.
     pub traffic: Traffic,
+}
+
+impl TxNote {
+    /// Of a packet that no packet that came turned into.
+    pub(super) fn of_generated(len: usize, now: Time) -> Self {
+        Self {
+            ingress: InterfaceSlot(0),
+            verdict: Verdict::Generated,
+            service: ServiceId(0),
+            len,
+            stamp_ns: 0,
+            read_at: now,
+            traffic: Traffic::Established,
+        }
+    }
 }
 
 /// A pair and its notes.
@@ -98,16 +113,23 @@ fn count_sent(counters: &WorkerCounters, note: &TxNote) {
         Verdict::Forward(_) => ingress.forwarded_packets.add(1),
         Verdict::Reject(reason) => {
             ingress.rejected_packets[reason as usize].add(1);
-            counters.service(note.service).rejected_packets.add(1);
+            // A client that gets a cookie is not refused.
+            if reason != RejectReason::SynCookie {
+                counters.service(note.service).rejected_packets.add(1);
+            }
             counters.work.generated_packets.add(1);
         }
+        Verdict::Generated => counters.work.generated_packets.add(1),
         Verdict::Pass(reason) => ingress.passed_packets[reason as usize].add(1),
         Verdict::Pending | Verdict::Drop(_) | Verdict::HandOff(_) | Verdict::Wait => {}
     }
 }
 
-/// Counts a packet that goes nowhere.
+/// Counts a packet that goes nowhere. One that we made is no part of the sum.
 pub(super) fn count_drop(counters: &WorkerCounters, note: &TxNote, reason: DropReason) {
+    if note.verdict == Verdict::Generated {
+        return counters.work.generated_lost.add(1);
+    }
     counters.interface(note.ingress).dropped_packets[reason as usize].add(1);
     if note.service != ServiceId(0) {
         counters.service(note.service).dropped_packets.add(1);

@@ -7,20 +7,24 @@ use core::net::SocketAddr;
 use etherparse::{SlicedPacket, TransportSlice};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use tidegate_dataplane::admission::{Admission, MidFlow, SynProxyMode};
 use tidegate_dataplane::affinity::AffinityTable;
 use tidegate_dataplane::datagrams::DatagramTable;
 use tidegate_dataplane::engine::FlowTimeouts;
 use tidegate_dataplane::flow_table::{
     FlowTable, FlowTableConfig, HashKey, OwnerDirectory, SourcePorts,
 };
-use tidegate_dataplane::pipeline::{Packet, Pipeline};
+use tidegate_dataplane::pipeline::{Gate, Packet, Pipeline};
 use tidegate_dataplane::snapshot::Snapshot;
 use tidegate_dataplane::stats::WorkerCounters;
-use tidegate_dataplane::testing::{Family, INNER, OUTER, ends, tcp_frame, udp_frame};
+use tidegate_dataplane::syn_cookie::SynCookies;
+use tidegate_dataplane::testing::{
+    Family, INNER, OUTER, ends, tcp_frame, tcp_frame_with, udp_frame,
+};
 use tidegate_dataplane::types::{
     FlowKey, InterfaceSlot, L4Port, PortRange, Protocol, Time, WorkerId,
 };
-use tidegate_dataplane::verdict::Verdict;
+use tidegate_dataplane::verdict::{RejectReason, Verdict};
 
 const FRAME_BYTES: usize = 2048;
 
@@ -58,6 +62,8 @@ impl World {
         let directory = Arc::new(OwnerDirectory::with_capacity(64));
         let affinity = Arc::new(AffinityTable::with_capacity(64));
         let datagrams = Arc::new(DatagramTable::with_capacity(64));
+        let admission = admission(start, flows_max);
+        let cookies = Arc::new(SynCookies::new([5, 6]));
         let counters = COUNTERS.with(Clone::clone);
         let idle = counters.each_ref().map(|counters| Gauges::of(counters));
         let worker = |index: u8, counters: &Arc<WorkerCounters>| {
@@ -66,14 +72,16 @@ impl World {
             let config = FlowTableConfig {
                 worker: WorkerId(index),
                 flows_max,
-                embryonic_max: flows_max,
+                embryonic_max: flows_max / 2,
                 hash_key: HashKey::new([1, 2, 3, 4]),
                 timeouts: FlowTimeouts::default(),
                 source_ports: ports.expect("a slice"),
                 seed: 42,
             };
+            let gate = Gate::new(&admission, &config, Arc::clone(&cookies));
             let flows = FlowTable::new(config, Arc::clone(counters), Some(Arc::clone(&directory)));
-            Pipeline::new(flows, Arc::clone(&affinity), Arc::clone(&datagrams))
+            let pipeline = Pipeline::new(flows, Arc::clone(&affinity), Arc::clone(&datagrams));
+            pipeline.with_gate(gate)
         };
         Self {
             workers: [0, 1].map(|n: u8| Box::new(worker(n, &counters[usize::from(n)]))),
@@ -115,6 +123,7 @@ impl World {
             let changes = worker.flows.changes_mut();
             changes.begun.clear();
             changes.removed.clear();
+            worker.generated_mut().clear();
         }
     }
 
@@ -126,12 +135,44 @@ impl World {
         let (frame, room) = build(shape, &client, &front);
         let passage = self.send(&frame, room, (usize::from(shape.worker), None), OUTER);
         let Some((client, front, is_tcp)) = whole(&frame) else { return };
+        if passage.verdict == Verdict::Reject(RejectReason::SynCookie) {
+            return self.complete(&passage.after, (client, front), shape);
+        }
+        self.note_arrival(passage, (client, front), is_tcp);
+    }
+
+    fn note_arrival(&mut self, passage: Passage, (client, front): (String, String), is_tcp: bool) {
         if passage.egress() == Some(INNER) {
             let (from, to) = ends(&passage.after);
             assert!(to.ends_with(":5000"), "{to} is no backend");
             let worker = self.worker_of(&from, &to, is_tcp);
             self.owners.insert((to, from, is_tcp), self.arrivals.len());
             self.arrivals.push(Arrival { frame: passage.after, client, front, worker });
+        }
+    }
+
+    /// The client brings its cookie back, and mostly the backend answers.
+    fn complete(&mut self, cookie: &[u8], (client, front): (String, String), shape: &Shape) {
+        let answer = SlicedPacket::from_ethernet(cookie).expect("a whole frame").transport;
+        let Some(TransportSlice::Tcp(answer)) = answer else { return };
+        let numbered = |from: &str, to: &str, is_syn, numbers: (u32, u32)| {
+            let mut tcp = etherparse::TcpHeader::new(0, 0, numbers.0, 500);
+            (tcp.syn, tcp.ack, tcp.acknowledgment_number) = (is_syn, true, numbers.1);
+            tcp_frame_with(from, to, tcp, b"")
+        };
+        let next = answer.acknowledgment_number();
+        let ack =
+            numbered(&client, &front, false, (next, answer.sequence_number().wrapping_add(1)));
+        // Any worker knows it.
+        let passage = self.send(&ack, FRAME_BYTES, (shape.payload as usize % 2, None), OUTER);
+        let Some(INNER) = passage.egress() else { return };
+        let (from, to) = ends(&passage.after);
+        self.note_arrival(passage, (client, front), true);
+        if shape.payload % 8 != 7 {
+            let syn_ack = numbered(&to, &from, true, (77_000, next));
+            let worker = self.arrivals.last().map_or(0, |arrival| arrival.worker);
+            let passage = self.send(&syn_ack, FRAME_BYTES, (worker, None), INNER);
+            assert_eq!(passage.egress(), Some(OUTER), "the client's window opens");
         }
     }
 
@@ -228,6 +269,18 @@ impl World {
         let (before, after) = (frame.to_vec(), packet.bytes().to_vec());
         Passage { before, after, room, verdict: packet.verdict }
     }
+}
+
+/// What new flows must pass, by bits of the start that nothing else reads.
+fn admission(start: &Start, flows_max: u32) -> Admission {
+    let syn_proxy = match start.flows_max >> 6 {
+        0 => SynProxyMode::Off,
+        1 => SynProxyMode::Auto,
+        _ => SynProxyMode::Always,
+    };
+    let mid_flow = if start.flows_max >> 5 & 1 == 0 { MidFlow::Pass } else { MidFlow::Forward };
+    let embryonic_flows_max = flows_max / 2;
+    Admission { syn_proxy, mid_flow, embryonic_flows_max, ..Admission::for_flows(flows_max) }
 }
 
 /// The ends of a frame, and whether it is TCP; `None` if it is not whole.

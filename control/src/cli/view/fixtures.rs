@@ -1,9 +1,9 @@
 //! Fixed reports for tests.
 
 use crate::admin::report::{
-    BackendReport, Check, DropsReport, FlowReport, InterfaceReport, LatencyReport, NeighborReport,
-    PacketSum, QueueReport, ReasonReport, ServiceReport, SourceReport, StageReport, StatusReport,
-    WorkerReport,
+    BackendReport, Check, DropsReport, FlowReport, HandshakeReport, InterfaceReport, LatencyReport,
+    NeighborReport, PacketSum, QueueReport, ReasonReport, ServiceReport, SourceReport, StageReport,
+    StatusReport, WorkerReport,
 };
 use crate::latency::interval::{History, Interval, Packed, Span};
 use crate::latency::measured::{Intervals, Measured};
@@ -264,6 +264,15 @@ pub(crate) fn status() -> StatusReport {
         interfaces: vec![interface(), waiting_interface()],
         workers: 2,
         flows: 12,
+        handshakes: HandshakeReport {
+            under_way: 7,
+            limit: 131_072,
+            syn_proxy: "auto".to_owned(),
+            proxying_workers: 1,
+            cookies_sent: 900,
+            cookies_valid: 30,
+            cookies_invalid: 2,
+        },
         packets: sum(),
         warnings: vec!["the host has packet filter rules".into()],
         notes: vec!["kube-proxy (process 7) answers on 0.0.0.0:32000".into()],

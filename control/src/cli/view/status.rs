@@ -1,6 +1,6 @@
 //! `tidegate status`: one screen.
 
-use crate::admin::report::{InterfaceReport, SourceReport, StatusReport};
+use crate::admin::report::{HandshakeReport, InterfaceReport, SourceReport, StatusReport};
 use crate::cli::view::drops::sum_line;
 use crate::cli::view::number::{age, count};
 use crate::cli::view::table::Table;
@@ -19,6 +19,7 @@ pub fn screen(status: &StatusReport) -> String {
     }
     let workers = format!("{}, {} flows", status.workers, count(status.flows));
     table.row(["workers", &workers]);
+    table.row(["tcp", &handshakes(&status.handshakes, status.workers)]);
     table.row(["packets", &sum_line(&status.packets)]);
     for warning in &status.warnings {
         table.row(["WARN", warning]);
@@ -27,6 +28,20 @@ pub fn screen(status: &StatusReport) -> String {
         table.row(["NOTE", note]);
     }
     table.render(false)
+}
+
+fn handshakes(report: &HandshakeReport, workers: usize) -> String {
+    format!(
+        "{} handshakes under way, at most {}; synProxy {}, active on {} of {workers} workers; \
+         cookies: {} sent, {} valid, {} invalid",
+        count(report.under_way),
+        count(report.limit),
+        report.syn_proxy,
+        report.proxying_workers,
+        count(report.cookies_sent),
+        count(report.cookies_valid),
+        count(report.cookies_invalid)
+    )
 }
 
 fn readiness(status: &StatusReport) -> String {

@@ -1,6 +1,6 @@
 //! One screen, and one line for systemd.
 
-use crate::admin::report::{Check, InterfaceReport, SourceReport, StatusReport};
+use crate::admin::report::{Check, HandshakeReport, InterfaceReport, SourceReport, StatusReport};
 use crate::daemon::accounting::Ledger;
 use crate::daemon::control::Control;
 use crate::daemon::host::kernel_release;
@@ -8,6 +8,7 @@ use crate::daemon::report::counters::ledger;
 use crate::daemon::report::node::interfaces;
 use crate::latency::log::HistogramLog;
 use sd_notify::NotifyState;
+use tidegate_dataplane::stats::{CookieEvent, Counter, LoopCounters};
 
 /// The whole.
 pub(crate) fn status(control: &Control) -> StatusReport {
@@ -37,7 +38,26 @@ pub(crate) fn status_of(control: &Control, ledger: &Ledger) -> StatusReport {
         interfaces,
         workers: workers.len(),
         flows: workers.iter().map(|worker| worker.work.flows.get()).sum(),
+        handshakes: handshakes(control),
         packets: ledger.sum(),
+    }
+}
+
+fn handshakes(control: &Control) -> HandshakeReport {
+    let workers = control.engine.counters();
+    let sum = |of: fn(&LoopCounters) -> &Counter| -> u64 {
+        workers.iter().map(|worker| of(&worker.work).get()).sum()
+    };
+    let [sent, valid, invalid] = [CookieEvent::Sent, CookieEvent::Valid, CookieEvent::Invalid]
+        .map(|event| workers.iter().map(|w| w.work.syn_cookies[event as usize].get()).sum());
+    HandshakeReport {
+        under_way: sum(|work| &work.embryonic_flows),
+        limit: control.config.admission().embryonic_flows_max.into(),
+        syn_proxy: control.config.syn_proxy.name().to_owned(),
+        proxying_workers: sum(|work| &work.syn_proxy_on),
+        cookies_sent: sent,
+        cookies_valid: valid,
+        cookies_invalid: invalid,
     }
 }
 

@@ -48,18 +48,18 @@ impl Answers {
         reason: RejectReason,
         now: Time,
     ) -> Verdict {
-        if reason == RejectReason::TcpNotSyn {
-            return self.reset(packet, now);
-        }
         let message = match reason {
-            // Answered above.
-            RejectReason::TcpNotSyn => None,
+            RejectReason::TcpNotSyn => return self.reset(packet, now),
+            // It is the answer already.
+            RejectReason::SynCookie => return Verdict::Reject(reason),
             RejectReason::NoEndpoints => Some(port_unreachable(&packet.headers.key)),
             RejectReason::TtlExceeded => time_exceeded(flows, packet, snapshot),
             RejectReason::PktTooBig => too_big(flows, packet, snapshot),
         };
         let untold = match reason {
-            RejectReason::TcpNotSyn | RejectReason::NoEndpoints => DropReason::RateLimited,
+            RejectReason::TcpNotSyn | RejectReason::SynCookie | RejectReason::NoEndpoints => {
+                DropReason::RateLimited
+            }
             RejectReason::TtlExceeded => DropReason::TtlExceeded,
             RejectReason::PktTooBig => DropReason::PktTooBig,
         };

@@ -2,7 +2,7 @@
 //! gateway, or with the kernel (`conntrack.midFlow`).
 
 use crate::admission::MidFlow;
-use crate::flow_table::FlowKind;
+use crate::flow_table::{FlowKind, Proxy};
 use crate::packet::headers::tcp_flags;
 use crate::pipeline::balance::balancing_hash;
 use crate::pipeline::balance::{Choice, State, begin_and_forward, is_masqueraded};
@@ -59,12 +59,14 @@ fn only_backend<'s>(
     let backend = backends.pick(balancing_hash(&front.service, key), 0)?;
     let reply =
         FlowKey::new(key.protocol, (backend.address, backend.port), (key.src, key.src_port));
-    let is_taken = state.flows.find(&reply, state.flows.hash(&reply)).is_some();
+    let flows = &*state.ways.flows;
+    let is_taken = flows.find(&reply, flows.hash(&reply)).is_some();
     let is_unambiguous = !is_masqueraded(*masquerade, key.src, backend) && !is_taken;
     is_unambiguous.then_some(Choice {
         front,
         backend: Some(backend),
         masquerade: false,
         kind: FlowKind::PickedUp,
+        proxy: Proxy::NONE,
     })
 }

@@ -4,7 +4,7 @@ use crate::packet::checksum;
 use crate::packet::headers::{ETHERNET_BYTES, TCP_BYTES_MIN, Tcp, protocol};
 use crate::packet::ip::{self, IpFields};
 use crate::pipeline::icmp::turn_ethernet;
-use crate::pipeline::packet::Packet;
+use crate::pipeline::packet::{Packet, PacketKind};
 use crate::types::FlowKey;
 use zerocopy::FromBytes;
 
@@ -60,6 +60,19 @@ impl Segment<'_> {
     pub(in crate::pipeline) fn turn(&self, packet: &mut Packet<'_>) -> Option<()> {
         packet.len = self.write(packet.buffer)?;
         turn_ethernet(packet.buffer)
+    }
+
+    /// Makes it of a packet that goes on: what is known of its headers follows.
+    pub(in crate::pipeline) fn replace(&self, packet: &mut Packet<'_>) -> Option<()> {
+        packet.len = self.write(packet.buffer)?;
+        let start = ETHERNET_BYTES + ip::header_bytes(&self.key);
+        let headers = &mut packet.headers;
+        headers.kind = PacketKind::Whole;
+        headers.l4_offset = u16::try_from(start).ok()?;
+        headers.l4_bytes = u16::try_from(packet.len - start).ok()?;
+        headers.ip_bytes = u16::try_from(packet.len - ETHERNET_BYTES).ok()?;
+        headers.tcp_flags = self.flags;
+        Some(())
     }
 }
 

@@ -8,7 +8,7 @@ use hdrhistogram::Histogram;
 use std::time::{Duration, SystemTime};
 use tidegate_dataplane::engine::{Engine, WorkerPlacement};
 use tidegate_dataplane::flow_table::SHARE_ONE;
-use tidegate_dataplane::stats::counters::{FlowEnd, FramePlace, LoopCounters};
+use tidegate_dataplane::stats::counters::{CookieEvent, FlowEnd, FramePlace, LoopCounters};
 use tidegate_dataplane::stats::{Counter, LatencySet, Stage, Traffic};
 
 /// Upper bounds of latencies: 250 ns to 8 ms, each twice the one before.
@@ -24,6 +24,7 @@ pub(super) fn families(engine: &Engine, config: &Config, now: SystemTime) -> Vec
         .collect();
     let mut families = of_time(&pairs, now);
     families.extend(of_flows(&pairs));
+    families.extend(of_handshakes(&pairs));
     families.push(frames(&pairs));
     let held_back = Family::counter(
         "tidegate_host_packets_held_back",
@@ -98,6 +99,28 @@ fn of_flows(pairs: &Pairs<'_>) -> Vec<Family> {
 #[expect(clippy::cast_precision_loss, reason = "33 bits at most")]
 fn of_one(share: u64) -> f64 {
     share as f64 / SHARE_ONE as f64
+}
+
+fn of_handshakes(pairs: &Pairs<'_>) -> [Family; 3] {
+    let mut cookies =
+        Family::counter("tidegate_syn_cookies", "SYN cookies by what became of them.");
+    let mut is_on =
+        Family::gauge("tidegate_syn_proxy_active", "1 while SYNs are answered with cookies.");
+    let mut generated = Family::counter(
+        "tidegate_generated_packets",
+        "Packets that tidegate made, by whether they were sent.",
+    );
+    for (placement, counters) in pairs {
+        for (event, count) in CookieEvent::ALL.iter().zip(&counters.syn_cookies) {
+            cookies.push([worker(placement), ("result", event.name().into())], count.get());
+        }
+        is_on.push([worker(placement)], counters.syn_proxy_on.get());
+        let results = [("sent", &counters.generated_packets), ("lost", &counters.generated_lost)];
+        for (result, count) in results {
+            generated.push([worker(placement), ("result", result.into())], count.get());
+        }
+    }
+    [cookies, is_on, generated]
 }
 
 fn frames(pairs: &Pairs<'_>) -> Family {

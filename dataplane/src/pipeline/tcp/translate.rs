@@ -1,0 +1,191 @@
+//! What packets of flows that are not plain need besides new addresses.
+
+use crate::flow_table::{Direction, FlowEntry, FlowKind, FlowState, Proxy};
+use crate::packet::checksum::{self, Sum, difference};
+use crate::packet::headers::tcp_flags::{ACK, RST, SYN};
+use crate::packet::headers::{ETHERNET_BYTES, TCP_BYTES_MIN};
+use crate::pipeline::flow::link;
+use crate::pipeline::generated::{Generated, GeneratedFrame};
+use crate::pipeline::packet::{Headers, Packet, PacketKind};
+use crate::pipeline::rewrite::{is_partial, rewrite_ethernet};
+use crate::pipeline::tcp::options::move_sack_blocks;
+use crate::pipeline::tcp::segment::{Segment, tcp_of};
+use crate::pipeline::tcp::syn_proxy::{Answer, hear_backend, open_to_backend};
+use crate::snapshot::Snapshot;
+use crate::verdict::DropReason;
+use arrayvec::ArrayVec;
+
+const CHECKSUM: core::ops::Range<usize> = 16..18;
+
+/// Makes of a packet what the other side must see, but for addresses and ports. It is unchanged
+/// where it is dropped.
+#[cold]
+pub(in crate::pipeline) fn beyond_addresses(
+    (entry, direction): (&mut FlowEntry, Direction),
+    packet: &mut Packet<'_>,
+    (snapshot, generated): (&Snapshot, &mut Generated),
+) -> Result<(), DropReason> {
+    let is_reply = direction == Direction::Reply;
+    let flags = packet.headers.tcp_flags;
+    match entry.kind {
+        // It is established once its backend answers: the backend knows of it.
+        FlowKind::PickedUp if is_reply && flags & RST == 0 => {
+            (entry.kind, entry.state) = (FlowKind::Plain, FlowState::Established);
+        }
+        FlowKind::Plain | FlowKind::PickedUp => {}
+        FlowKind::ProxyOpening if packet.headers.kind != PacketKind::Whole => {
+            return Err(DropReason::FlowStateInvalid);
+        }
+        FlowKind::ProxyOpening if is_reply => {
+            return hear(entry, packet, (snapshot, generated));
+        }
+        FlowKind::ProxyOpening => {
+            open_to_backend(packet, &mut entry.proxy).ok_or(DropReason::Nomem)?;
+        }
+        FlowKind::ProxyOpen if is_reply && is_repeated(packet, &entry.proxy) => {
+            // As the cookie stood when it came first.
+            let distance = entry.proxy.sequence;
+            let isn = tcp_of(packet).map_or(0, |(tcp, _)| u32::from_be_bytes(tcp.sequence));
+            entry.proxy.sequence = isn.wrapping_sub(distance);
+            let heard = hear(entry, packet, (snapshot, generated));
+            entry.proxy.sequence = distance;
+            return heard;
+        }
+        FlowKind::ProxyOpen => translate(packet, &mut entry.proxy, direction),
+    }
+    Ok(())
+}
+
+/// Whether a client's SYN is not the one whose handshake we have under way for it.
+#[cold]
+pub(in crate::pipeline) fn is_another_syn(entry: &FlowEntry, packet: &Packet<'_>) -> bool {
+    let is_it = |isn: u32| isn == entry.proxy.client_isn;
+    let isn = tcp_of(packet).map(|(tcp, _)| u32::from_be_bytes(tcp.sequence));
+    entry.kind == FlowKind::ProxyOpening && !isn.is_some_and(is_it)
+}
+
+/// How far a sequence number that the client saw lies below what its backend wrote.
+pub(in crate::pipeline) fn distance(entry: &FlowEntry) -> u32 {
+    if entry.kind == FlowKind::ProxyOpen { entry.proxy.sequence } else { 0 }
+}
+
+fn is_repeated(packet: &Packet<'_>, proxy: &Proxy) -> bool {
+    let headers = &packet.headers;
+    let next = proxy.client_isn.wrapping_add(1).to_be_bytes();
+    headers.kind == PacketKind::Whole
+        && headers.tcp_flags & (SYN | ACK | RST) == SYN | ACK
+        && tcp_of(packet).is_some_and(|(tcp, _)| tcp.acknowledgment == next)
+}
+
+/// Acts on what a backend says to our handshake.
+fn hear(
+    entry: &mut FlowEntry,
+    packet: &mut Packet<'_>,
+    (snapshot, generated): (&Snapshot, &mut Generated),
+) -> Result<(), DropReason> {
+    let towards = link(entry, Direction::Forward, snapshot)?;
+    if generated.is_full() {
+        return Err(DropReason::Nomem);
+    }
+    let mut make = |segment: &Segment<'_>| {
+        let mut bytes = ArrayVec::from([0; _]);
+        let length = segment.write(&mut bytes).unwrap_or(0);
+        bytes.truncate(length);
+        rewrite_ethernet(&mut bytes, &towards);
+        let is_v4 = segment.key.src.is_v4();
+        write_ethertype(&mut bytes, is_v4);
+        generated.try_push(GeneratedFrame { egress: towards.egress, bytes }).ok();
+    };
+    match hear_backend(packet, &mut entry.proxy).ok_or(DropReason::HdrTrunc)? {
+        Answer::Taken(acknowledgment) => {
+            make(&acknowledgment);
+            if entry.kind == FlowKind::ProxyOpening {
+                (entry.kind, entry.state) = (FlowKind::ProxyOpen, FlowState::Established);
+            }
+            Ok(())
+        }
+        Answer::Refused => Ok(()),
+        Answer::Stray(reset) => {
+            reset.iter().for_each(make);
+            Err(DropReason::FlowStateInvalid)
+        }
+    }
+}
+
+fn write_ethertype(frame: &mut [u8], is_v4: bool) {
+    use crate::packet::headers::{ETHERTYPE_IPV4, ETHERTYPE_IPV6};
+    let ethertype = if is_v4 { ETHERTYPE_IPV4 } else { ETHERTYPE_IPV6 };
+    if let Some(place) = frame.get_mut(ETHERNET_BYTES - 2..ETHERNET_BYTES) {
+        place.copy_from_slice(&ethertype.to_be_bytes());
+    }
+}
+
+/// Sequence numbers, acknowledgments and windows, from one side's to the other's. The checksum
+/// follows, unless the hardware was to fill it in: then the whole of it is made with the addresses.
+fn translate(packet: &mut Packet<'_>, proxy: &mut Proxy, direction: Direction) {
+    let headers = packet.headers;
+    if matches!(headers.kind, PacketKind::LaterFragment(_)) {
+        return;
+    }
+    let Some(header) = tcp_header_mut(packet, &headers) else { return };
+    let Some(stored) = header.get(CHECKSUM).and_then(|field| field.first_chunk().copied()) else {
+        return;
+    };
+    let before = Sum::default().add_bytes(header);
+    match direction {
+        Direction::Forward => to_backend(header, proxy, headers.tcp_flags),
+        Direction::Reply => to_client(header, proxy, headers.tcp_flags),
+    }
+    let is_whole = headers.kind == PacketKind::Whole;
+    if is_whole && is_partial(&headers, stored) {
+        return;
+    }
+    let change = difference(Sum::default().add_bytes(header), before);
+    let sum = checksum::updated(stored, Sum::default().add_folded(change));
+    if let Some(field) = header.get_mut(CHECKSUM) {
+        field.copy_from_slice(&sum);
+    }
+}
+
+/// The TCP header with its options.
+fn tcp_header_mut<'p>(packet: &'p mut Packet<'_>, headers: &Headers) -> Option<&'p mut [u8]> {
+    let start = usize::from(headers.l4_offset);
+    let l4 = packet.bytes_mut().get_mut(start..start + usize::from(headers.l4_bytes))?;
+    let header_bytes = usize::from(*l4.get(12)? >> 4) * 4;
+    l4.get_mut(..header_bytes)
+}
+
+fn to_backend(header: &mut [u8], proxy: &mut Proxy, flags: u8) {
+    let Some((fixed, options)) = header.split_first_chunk_mut::<TCP_BYTES_MIN>() else { return };
+    if flags & ACK != 0 {
+        add(fixed, 8, proxy.sequence);
+        move_sack_blocks(options, proxy.sequence);
+    }
+    if flags & SYN == 0 {
+        proxy.window = window(fixed);
+        set_window(fixed, proxy.window_to_backend(proxy.window));
+    }
+}
+
+fn to_client(header: &mut [u8], proxy: &Proxy, flags: u8) {
+    let Some((fixed, _)) = header.split_first_chunk_mut::<TCP_BYTES_MIN>() else { return };
+    add(fixed, 4, proxy.sequence.wrapping_neg());
+    if flags & SYN == 0 {
+        set_window(fixed, proxy.window_to_client(window(fixed), false));
+    }
+}
+
+/// Adds to the number of four bytes that stands at `at`, wrapping.
+fn add(fixed: &mut [u8; TCP_BYTES_MIN], at: usize, by: u32) {
+    if let Some(field) = fixed.get_mut(at..).and_then(|rest| rest.first_chunk_mut::<4>()) {
+        *field = u32::from_be_bytes(*field).wrapping_add(by).to_be_bytes();
+    }
+}
+
+fn window(fixed: &[u8; TCP_BYTES_MIN]) -> u16 {
+    u16::from_be_bytes([fixed[14], fixed[15]])
+}
+
+fn set_window(fixed: &mut [u8; TCP_BYTES_MIN], window: u16) {
+    fixed[14..16].copy_from_slice(&window.to_be_bytes());
+}
