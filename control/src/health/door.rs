@@ -2,7 +2,7 @@
 
 use super::answer::{self, Clock};
 use super::connection;
-use super::holder::{Holder, holder};
+use super::holder::Holder;
 use super::view::{AnswerCounts, HealthView};
 use crate::admin::query::Mailbox;
 use crate::admin::server;
@@ -100,26 +100,30 @@ impl Drop for Door {
 
 impl Door {
     /// Tries to listen.
+    ///
+    /// # Errors
+    /// The kernel's.
     pub(super) fn open(
         address: SocketAddr,
-        purpose: Purpose,
+        purpose: &Purpose,
         sources: &Sources,
+    ) -> io::Result<Self> {
+        let listener = listen(address, purpose)?;
+        tracing::info!(%address, %purpose, "listening");
+        let router = router(purpose, sources.clone());
+        let state = DoorState::Open(tokio::spawn(connection::serve(listener, router)));
+        Ok(Self { purpose: purpose.clone(), state })
+    }
+
+    /// One that the kernel refused with `error`; `holder` has its port.
+    pub(super) fn shut(
+        (address, purpose): (SocketAddr, Purpose),
+        error: &io::Error,
+        holder: Option<Holder>,
         now: Instant,
     ) -> Self {
-        let state = match listen(address, &purpose) {
-            Ok(listener) => {
-                tracing::info!(%address, %purpose, "listening");
-                let router = router(&purpose, sources.clone());
-                DoorState::Open(tokio::spawn(connection::serve(listener, router)))
-            }
-            Err(error) => {
-                let is_taken = error.kind() == io::ErrorKind::AddrInUse;
-                let holder = if is_taken { holder(address.port()) } else { None };
-                let refusal = refusal(address, &purpose, &error, holder);
-                DoorState::Shut { refusal, next_try: now + RETRY }
-            }
-        };
-        Self { purpose, state }
+        let refusal = refusal(address, &purpose, error, holder);
+        Self { purpose, state: DoorState::Shut { refusal, next_try: now + RETRY } }
     }
 
     pub(super) fn refusal(&self) -> Option<&Refusal> {

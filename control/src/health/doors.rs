@@ -1,11 +1,13 @@
 //! All listeners: opened, closed and renumbered with the Services, tried again where refused.
 
 use super::door::{Answers, Door, Purpose, Refusal, Sources};
+use super::holder::holders;
 use super::view::{AnswerCounts, HealthView, ServiceChecks};
 use crate::admin::query::Mailbox;
 use crate::config::Config;
 use crate::model::ObjectKey;
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
@@ -47,16 +49,36 @@ impl Doors {
             }
             is_wanted
         });
-        let mut moves = Vec::new();
+        let mut refused = Vec::new();
         for (address, purpose) in wanted {
-            let before = self.doors.get(&address);
-            if before.is_some_and(|door| !door.is_due(now)) {
+            if self.doors.get(&address).is_some_and(|door| !door.is_due(now)) {
                 continue;
             }
-            let told = before.and_then(Door::refusal).cloned();
-            let door = Door::open(address, purpose, &self.sources, now);
-            if let Some(refusal) = door.refusal().filter(|refusal| told.as_ref() != Some(*refusal))
-            {
+            match Door::open(address, &purpose, &self.sources) {
+                Ok(door) => drop(self.doors.insert(address, door)),
+                Err(error) => refused.push(((address, purpose), error)),
+            }
+        }
+        self.shut(refused, now)
+    }
+
+    /// Remembers the refused ones, with who has their ports: one search for all, since it looks at
+    /// every process.
+    fn shut(
+        &mut self,
+        refused: Vec<((SocketAddr, Purpose), io::Error)>,
+        now: Instant,
+    ) -> Vec<Move> {
+        let is_taken = |error: &io::Error| error.kind() == io::ErrorKind::AddrInUse;
+        let taken = refused.iter().filter(|(_, error)| is_taken(error));
+        let holders = holders(&taken.map(|((address, _), _)| address.port()).collect());
+        let mut moves = Vec::new();
+        for (wanted, error) in refused {
+            let address = wanted.0;
+            let holder = holders.get(&address.port()).filter(|_| is_taken(&error)).cloned();
+            let door = Door::shut(wanted, &error, holder, now);
+            let told = self.doors.get(&address).and_then(Door::refusal);
+            if let Some(refusal) = door.refusal().filter(|refusal| told != Some(*refusal)) {
                 tell(refusal);
                 moves.extend(service_move(&door.purpose, refusal));
             }

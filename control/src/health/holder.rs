@@ -1,6 +1,7 @@
-//! Who listens on a TCP port that we want. For people alone: nothing is decided by it.
+//! Who listens on TCP ports that we want. For people alone: nothing is decided by it.
 
 use core::fmt;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
@@ -29,46 +30,52 @@ impl fmt::Display for Holder {
     }
 }
 
-/// Who listens on `port` in this network namespace; `None` where /proc does not show it, as in a
-/// container that sees its own processes alone.
-pub fn holder(port: u16) -> Option<Holder> {
+/// Who listens on each of `ports` in this network namespace; nobody where /proc does not show it,
+/// as in a container that sees its own processes alone. One look at all processes, however many
+/// ports there are; it ends with the last one's holder.
+pub fn holders(ports: &BTreeSet<u16>) -> BTreeMap<u16, Holder> {
     let tables = ["/proc/self/net/tcp", "/proc/self/net/tcp6"];
-    let inodes: Vec<_> = tables
+    let mut wanted: BTreeMap<String, u16> = tables
         .iter()
         .filter_map(|table| fs::read_to_string(table).ok())
-        .flat_map(|text| listening_inodes(&text, port))
+        .flat_map(|text| listening_inodes(&text, ports))
+        .map(|(inode, port)| (format!("socket:[{inode}]"), port))
         .collect();
-    let links: Vec<_> = inodes.iter().map(|inode| format!("socket:[{inode}]")).collect();
-    if links.is_empty() {
-        return None;
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir("/proc").into_iter().flatten().flatten().take(PROCESSES_MAX) {
+        if wanted.is_empty() {
+            break;
+        }
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        for port in held(&entry.path(), &mut wanted) {
+            let name = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
+            found.entry(port).or_insert_with(|| Holder { pid, name: name.trim().to_owned() });
+        }
     }
-    let processes = fs::read_dir("/proc").ok()?.flatten().take(PROCESSES_MAX);
-    let mut numbered = processes
-        .filter_map(|entry| Some((entry.path(), entry.file_name().to_str()?.parse().ok()?)));
-    numbered.find_map(|(path, pid)| {
-        has_one_of(&path, &links).then(|| {
-            let name = fs::read_to_string(path.join("comm")).unwrap_or_default();
-            Holder { pid, name: name.trim().to_owned() }
-        })
-    })
+    found
 }
 
-/// The sockets of /proc/net/tcp that listen on `port`. Columns: number, local address, remote
-/// address, state (0A is LISTEN), queues, timer, retransmits, uid, timeout, inode.
-fn listening_inodes(text: &str, port: u16) -> Vec<u64> {
+/// The sockets of /proc/net/tcp that listen on one of `ports`, with the port. Columns: number,
+/// local address, remote address, state (0A is LISTEN), queues, timer, retransmits, uid, timeout,
+/// inode.
+fn listening_inodes(text: &str, ports: &BTreeSet<u16>) -> Vec<(u64, u16)> {
     let of_line = |line: &str| {
         let fields: Vec<_> = line.split_whitespace().collect();
         let (_, number) = fields.get(1)?.rsplit_once(':')?;
-        let is_it = u16::from_str_radix(number, 16) == Ok(port) && fields.get(3) == Some(&"0A");
-        if is_it { fields.get(9)?.parse().ok() } else { None }
+        let port = u16::from_str_radix(number, 16).ok().filter(|port| ports.contains(port))?;
+        let is_listening = fields.get(3) == Some(&"0A");
+        if is_listening { Some((fields.get(9)?.parse().ok()?, port)) } else { None }
     };
     text.lines().skip(1).filter_map(of_line).collect()
 }
 
-fn has_one_of(process: &Path, links: &[String]) -> bool {
+/// The ports whose sockets a process has open; those sockets are wanted no more.
+fn held(process: &Path, wanted: &mut BTreeMap<String, u16>) -> Vec<u16> {
     let open = fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
-    let mut targets = open.filter_map(|entry| fs::read_link(entry.path()).ok());
-    targets.any(|target| links.iter().any(|link| target.as_os_str() == link.as_str()))
+    let targets = open.filter_map(|entry| fs::read_link(entry.path()).ok());
+    targets.filter_map(|target| wanted.remove(target.to_str()?)).collect()
 }
 
 #[cfg(test)]
@@ -78,11 +85,14 @@ mod tests {
     #[test]
     fn the_holder_of_a_port_is_found_by_name() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let found = holder(port).unwrap();
-        assert_eq!(found.pid, std::process::id());
-        drop(listener);
-        assert_eq!(holder(port), None);
+        let other = std::net::TcpListener::bind("[::1]:0").unwrap();
+        let port = |listener: &std::net::TcpListener| listener.local_addr().unwrap().port();
+        let ports = BTreeSet::from([port(&listener), port(&other)]);
+        let found = holders(&ports);
+        assert_eq!(found.keys().copied().collect::<BTreeSet<_>>(), ports);
+        assert!(found.values().all(|holder| holder.pid == std::process::id()));
+        drop((listener, other));
+        assert_eq!(holders(&ports), BTreeMap::new());
     }
 
     #[test]
@@ -94,7 +104,8 @@ mod tests {
             + &line("0100007F:1F90", "00000000:0000", "0A", 71)
             + &line("0100007F:1F90", "0100007F:9999", "01", 72);
         let text = text.as_str();
-        assert_eq!(listening_inodes(text, 8080), [71]);
-        assert!(listening_inodes(text, 8081).is_empty() && listening_inodes("x", 1).is_empty());
+        let found = |text, port| listening_inodes(text, &BTreeSet::from([port]));
+        assert_eq!(found(text, 8080), [(71, 8080)]);
+        assert!(found(text, 8081).is_empty() && found("x", 1).is_empty());
     }
 }
