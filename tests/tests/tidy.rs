@@ -4,8 +4,9 @@ use anyhow::Result;
 use std::fs;
 use std::path::{Path, PathBuf};
 use tidegate_tests::tidy::{
-    IMPORT_RULES, SourceFile, banned_words, dependencies_without_reason, files_below,
-    forbidden_imports, long_functions, long_lines, production_line_count, test_only_paths,
+    IMPORT_RULES, NOT_REACHED, REACHED, Reached, SourceFile, all_reasons, banned_words,
+    dependencies_without_reason, files_below, forbidden_imports, long_functions, long_lines,
+    production_line_count, test_only_paths,
 };
 
 const CRATES: &[&str] = &["dataplane", "control", "bench", "tests"];
@@ -107,6 +108,34 @@ fn unexplained(path: &str, workspace: &str) -> Result<Vec<String>> {
     let manifest = fs::read_to_string(root().join(path))?;
     let found = dependencies_without_reason(&manifest, workspace);
     Ok(found.into_iter().map(|dependency| format!("{path}: {dependency}")).collect())
+}
+
+#[test]
+fn each_reason_is_reached_by_a_test_and_has_a_next_step() -> Result<()> {
+    let files = sources("rs")?;
+    let is_there = |reached: &Reached| {
+        let mut texts = files.iter().filter(|f| f.path == reached.file).map(|f| &f.text);
+        texts.any(|text| text.contains(&format!("fn {}(", reached.test)))
+    };
+    let gone = REACHED.iter().filter(|reached| !is_there(reached));
+    let mut found: Vec<_> = gone.map(|r| format!("{}: no test {}", r.file, r.test)).collect();
+    let reasons = all_reasons();
+    for (verdict, reason, kind, next_step) in &reasons {
+        let reached = REACHED.iter().any(|r| (r.verdict, r.reason) == (verdict, reason));
+        let is_known = NOT_REACHED.iter().any(|(v, r, _)| (v, r) == (verdict, reason));
+        if reached == is_known {
+            found.push(format!("{verdict} {reason} stands in neither table, or in both"));
+        }
+        if kind.is_empty() || next_step.is_empty() {
+            found.push(format!("{verdict} {reason} has no kind or next step"));
+        }
+    }
+    let count = REACHED.len() + NOT_REACHED.len();
+    if count != reasons.len() {
+        found.push(format!("{count} in the tables, {} reasons", reasons.len()));
+    }
+    assert_none(&found, "reasons and their tests");
+    Ok(())
 }
 
 #[test]

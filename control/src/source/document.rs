@@ -164,7 +164,7 @@ impl<'de> DeserializeSeed<'de> for ObjectSeed<'_> {
             Kind::EndpointSlice => read(input, |object| Raw::EndpointSlice(Box::new(object))),
             Kind::Pod => read(input, |object| Raw::Pod(Box::new(object))),
             Kind::Node => read(input, |object| Raw::Node(Box::new(object))),
-            // kubectl never writes one, so nobody misses it; left out in silence it would be missed.
+            // kubectl never writes one, so nobody misses it; left out in silence it would be.
             Kind::List => {
                 Err(D::Error::custom("a List inside a List: put its items into the outer one"))
             }

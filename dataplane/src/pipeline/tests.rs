@@ -4,6 +4,7 @@ mod admission;
 mod answers;
 mod errors;
 mod fragments;
+mod reasons;
 mod rows;
 mod syn_proxy;
 mod traffic;
