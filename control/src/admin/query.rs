@@ -20,6 +20,10 @@ pub type Answer<T> = oneshot::Sender<T>;
 /// Questions that wait at once; further callers wait for room.
 const MAILBOX_QUERIES: usize = 64;
 
+/// A scrape asks for the service ports in so many parts: ten thousand of them at once would hold up
+/// a change for tens of milliseconds. More parts only cost as many looks at each.
+pub const METRIC_PARTS: u32 = 20;
+
 /// How long a caller waits. A control thread that is silent for longer is not alive.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -52,8 +56,11 @@ pub enum Query {
     Latency(Answer<Measured>),
     /// `/api/v1/latency` and `.hlog`: by interval.
     LatencyIntervals(Span, Answer<Intervals>),
-    /// `/metrics`: what there is to tell, and whether native histograms are wanted.
+    /// `/metrics`: what there is to tell but of service ports, and whether native histograms are
+    /// wanted.
     Metrics(Answer<(Vec<Family>, bool)>),
+    /// `/metrics`: one part of [`METRIC_PARTS`] of what there is to tell of service ports.
+    ServiceMetrics(u32, Answer<Vec<Family>>),
     /// `POST /api/v1/explain`.
     Explain(Question, Answer<Explanation>),
     /// `POST /api/v1/latency/reset`.

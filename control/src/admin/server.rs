@@ -1,10 +1,11 @@
 //! The server: axum over a UNIX socket that only the owner may open.
 
 use crate::admin::latency;
-use crate::admin::query::{Answer, Mailbox, Query, QueryError};
+use crate::admin::query::{Answer, METRIC_PARTS, Mailbox, Query, QueryError};
 use crate::admin::report::StatusReport;
 use crate::explain::{Explanation, Question};
 use crate::metrics::exposition::{self, Form};
+use crate::metrics::family::Family;
 use axum::extract::{Query as Parameters, State};
 use axum::http::header::{ACCEPT, CONTENT_TYPE};
 use axum::http::{HeaderMap, StatusCode};
@@ -150,7 +151,11 @@ async fn scrape(
 ) -> Result<Response, QueryError> {
     let accepted = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
     let form = Form::accepted(&accepted.collect::<Vec<_>>().join(","));
-    let (families, is_native) = mailbox.ask(Query::Metrics).await?;
+    let (mut families, is_native) = mailbox.ask(Query::Metrics).await?;
+    for part in 0..METRIC_PARTS {
+        let more = mailbox.ask(|answer| Query::ServiceMetrics(part, answer)).await?;
+        Family::merge(&mut families, more);
+    }
     let writing = tokio::task::spawn_blocking(move || exposition::write(families, form, is_native));
     Ok(match writing.await {
         Ok(Ok(body)) => ([(CONTENT_TYPE, form.content_type())], body).into_response(),

@@ -85,6 +85,8 @@ impl Compiler {
             let wishes = wishes.iter().filter(|(_, kind)| is_cluster(*kind) == of_cluster);
             self.share(decisions, &wishes.copied().collect())
         });
+        self.reports.add_moved_slots(plan.id, shared.iter().map(|(_, moved)| moved).sum());
+        let shared = shared.map(|(shared, _)| shared);
         let ranges = Arc::new(fronts::networks(&plan.service.source_ranges));
         let mut owned = Vec::with_capacity(wishes.len());
         for (key, kind) in wishes {
@@ -114,20 +116,23 @@ impl Compiler {
     }
 
     /// What new flows meet, from outside and from pods, as far as possible in the very form of the
-    /// last snapshot.
+    /// last snapshot; and how many entries of its Maglev tables got another backend.
     fn share(
         &self,
         decisions: &Decisions,
         wishes: &Wishes,
-    ) -> BTreeMap<Family, (Selection, Selection)> {
+    ) -> (BTreeMap<Family, (Selection, Selection)>, u64) {
+        let mut moved = 0;
         let share = |(of, decision): (&Family, &Decision)| {
             let mut keys = wishes.iter().map(|(key, _)| key).filter(|key| family(key) == *of);
             let old = keys.find_map(|key| self.snapshot.fronts.get(key));
             let new = |old: Option<&Selection>, new: &Selection| share::selection(old, new.clone());
             let outside = new(old.map(|front| &front.outside), &decision.outside);
+            moved += old.map_or(0, |front| share::moved_slots(&front.outside, &outside));
             (*of, (outside, new(old.map(|front| &front.pods), &decision.pods)))
         };
-        decisions.iter().map(share).collect()
+        let shared = decisions.iter().map(share).collect();
+        (shared, moved)
     }
 
     /// Takes fronts out of the snapshot, if they are not another's by now.

@@ -10,6 +10,8 @@ use tidegate_dataplane::types::ServiceId;
 pub struct Reports {
     by_service: BTreeMap<ObjectKey, Vec<ServiceReport>>,
     services: BTreeMap<ServiceId, ObjectKey>,
+    /// Not of one compilation, as the reports are, but of all.
+    moved_slots: BTreeMap<ServiceId, u64>,
 }
 
 impl Reports {
@@ -43,6 +45,17 @@ impl Reports {
         self.of_service(self.services.get(&id)?).iter().find(|report| report.id == id)
     }
 
+    /// Entries of a service port's Maglev tables that got another backend since it came.
+    pub fn moved_slots(&self, id: ServiceId) -> u64 {
+        self.moved_slots.get(&id).copied().unwrap_or(0)
+    }
+
+    pub(super) fn add_moved_slots(&mut self, id: ServiceId, count: u64) {
+        if count > 0 {
+            *self.moved_slots.entry(id).or_default() += count;
+        }
+    }
+
     /// The Service that a service port belongs to.
     pub(super) fn service(&self, id: ServiceId) -> Option<&ObjectKey> {
         self.services.get(&id)
@@ -58,6 +71,7 @@ impl Reports {
         for report in before {
             if self.of(report.id).is_none() {
                 self.services.remove(&report.id);
+                self.moved_slots.remove(&report.id);
             }
         }
         if is_gone {

@@ -1,8 +1,10 @@
 //! What did not change is shared with the last snapshot, so that publishing costs what changed.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use tidegate_dataplane::snapshot::{BackendSet, Front, Picker, Selection, ServicePort, Snapshot};
+use tidegate_dataplane::snapshot::{
+    Backend, BackendSet, Front, Picker, Selection, ServicePort, Snapshot,
+};
 use tidegate_dataplane::types::ServiceId;
 
 /// `new`, or `old` where they are equal.
@@ -70,6 +72,33 @@ fn is_same_set(a: &BackendSet, b: &BackendSet) -> bool {
         _ => false,
     };
     is_same_picker && a.backends() == b.backends()
+}
+
+/// Entries of `new`'s Maglev table whose flows got another backend by `old`'s. Of tables that
+/// differ in size those entries are compared that the same hashes lead to.
+pub(super) fn moved_slots(old: &Selection, new: &Selection) -> u64 {
+    let (Selection::Forward { backends: old, .. }, Selection::Forward { backends: new, .. }) =
+        (old, new)
+    else {
+        return 0;
+    };
+    let (Picker::Maglev(before), Picker::Maglev(after)) = (old.picker(), new.picker()) else {
+        return 0;
+    };
+    if Arc::ptr_eq(before, after) {
+        return 0;
+    }
+    let end = |backend: &Backend| (backend.address, backend.port);
+    let places: BTreeMap<_, _> = old.backends().iter().map(end).zip(0..).collect();
+    // As tables have them: by index into their own backends.
+    let same: Vec<Option<usize>> =
+        new.backends().iter().map(|backend| places.get(&end(backend)).copied()).collect();
+    let (entries, count) = (before.entries(), after.entries().len());
+    let is_moved = |(at, entry): (usize, &u16)| {
+        let was = entries.get(at * entries.len() / count).copied().map(usize::from);
+        same.get(usize::from(*entry)).copied().flatten() != was
+    };
+    after.entries().iter().enumerate().filter(|pair| is_moved(*pair)).count() as u64
 }
 
 /// Removed service ports that live flows may still name: at most so many, the oldest go first.

@@ -1,10 +1,10 @@
 //! What no single field can know: ranges, and fields that must fit together. All at once.
 
 use super::cpu_list::Cpus;
-use super::file::{ClusterIp, Config, Latency};
+use super::file::{ClusterIp, Config};
 use super::interfaces::{InterfaceConfig, Role};
 use super::scalars::{AutoCount, TableSize};
-use super::{NodePortAddress, Problem, source};
+use super::{Latency, NodePortAddress, Problem, source};
 use std::net::IpAddr;
 use std::time::Duration;
 use tidegate_dataplane::engine::CopyMode;

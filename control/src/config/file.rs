@@ -5,9 +5,10 @@ use super::conntrack::{Conntrack, SynProxy};
 use super::cpu_list::Cpus;
 use super::feature_gates::FeatureGates;
 use super::interfaces::InterfaceConfig;
+use super::latency::Latency;
 use super::listen::{AdminBindAddress, BindAddress, Metrics};
 use super::node_port_addresses::NodePortAddress;
-use super::scalars::{HumanDuration, SampleRate, SourcePorts, TableSize};
+use super::scalars::{HumanDuration, SourcePorts, TableSize};
 use super::source::{ClientConnection, Source};
 use super::{ConfigError, check};
 use schemars::JsonSchema;
@@ -15,7 +16,6 @@ use serde::{Deserialize, Serialize};
 use serde_saphyr::UserMessageFormatter;
 use std::fs;
 use std::net::IpAddr;
-use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tidegate_dataplane::engine::PollMode;
@@ -279,28 +279,6 @@ pub enum Fallback {
     Kernel,
     /// Is dropped.
     Drop,
-}
-
-/// Latency measurement (T16).
-#[derive(Clone, PartialEq, Eq, Debug, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct Latency {
-    /// One packet in so many is stamped: `1/64`; `0` is off.
-    pub sample: SampleRate,
-    /// A `.hlog` file for every interval's histograms; empty: none.
-    pub histogram_log: PathBuf,
-    /// How long an interval is.
-    pub interval: HumanDuration,
-}
-
-impl Default for Latency {
-    fn default() -> Self {
-        Self {
-            sample: SampleRate(NonZeroU32::new(64)),
-            histogram_log: PathBuf::new(),
-            interval: HumanDuration(Duration::from_secs(1)),
-        }
-    }
 }
 
 /// Logs on stderr.

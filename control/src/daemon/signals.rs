@@ -117,6 +117,11 @@ impl Signals {
         self.events.add(event, SystemTime::now());
     }
 
+    /// Whether outer load balancers should send traffic here.
+    pub(crate) fn is_eligible(&self) -> bool {
+        self.view.borrow().is_eligible
+    }
+
     /// Answers of the health checks.
     pub(crate) fn counts(&self) -> &AnswerCounts {
         &self.counts

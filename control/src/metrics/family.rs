@@ -112,6 +112,16 @@ impl Family {
         Self { name, help, kind: Kind::Histogram, series: Vec::new() }
     }
 
+    /// Adds the series of `more` to the families of their names in `all`, and what that lacks.
+    pub fn merge(all: &mut Vec<Self>, more: Vec<Self>) {
+        for family in more {
+            match all.iter_mut().find(|known| known.name == family.name) {
+                Some(known) => known.series.extend(family.series),
+                None => all.push(family),
+            }
+        }
+    }
+
     /// Adds a whole value.
     pub fn push<const N: usize>(&mut self, labels: [(&'static str, Label); N], value: u64) {
         self.series.push(Series { labels: labels.into(), value: Value::Whole(value) });
@@ -151,5 +161,19 @@ impl Family {
         let value = Value::Distribution(Box::new(distribution));
         self.series.push(Series { labels: labels.into(), value });
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_of_a_family_become_one() {
+        let part = |name, value| Family::gauge(name, "Something.").with(value);
+        let mut all = vec![part("a", 1)];
+        Family::merge(&mut all, vec![part("b", 2), part("a", 3)]);
+        let found: Vec<_> = all.iter().map(|f| (f.name, f.series.len())).collect();
+        assert_eq!(found, [("a", 2), ("b", 1)]);
     }
 }

@@ -2,8 +2,9 @@
 //! Pure: times are passed in.
 
 use super::distribution::Distribution;
-use crate::model::{Change, ClusterState, Object, ObjectName, differences};
+use crate::model::{Change, ClusterState, EndpointSlice, Family, Object, ObjectName, differences};
 use crate::source::SourceEvent;
+use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 /// Trigger times that wait for one publication at most; those of further slices are not measured.
@@ -16,16 +17,41 @@ pub struct SyncStats {
     started: SystemTime,
     durations: Distribution,
     programming: Distribution,
-    triggers: Vec<SystemTime>,
+    families: BTreeMap<Family, FamilyStats>,
+    triggers: Vec<(SystemTime, Family)>,
     /// Changes of Services and of slices.
     pub services: ChangeCount,
     /// Changes of slices.
     pub endpoints: ChangeCount,
-    /// The last publication.
+    /// The last publication, which is always of both families.
     pub published: Option<SystemTime>,
+}
+
+/// What concerned one family, as kube-proxy, which runs once for each, would have measured it.
+#[derive(Debug, Clone)]
+pub struct FamilyStats {
+    /// How long compiling and publishing took.
+    pub durations: Distribution,
+    /// From a change of its slices until it was published.
+    pub programming: Distribution,
     /// The last change that was told.
     pub queued: Option<SystemTime>,
+    is_waiting: bool,
 }
+
+impl FamilyStats {
+    fn new() -> Self {
+        Self {
+            durations: durations(),
+            programming: Distribution::new(programming_bounds()),
+            queued: None,
+            is_waiting: false,
+        }
+    }
+}
+
+/// Both families.
+const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
 
 /// Changes that were told, and those of them that are not published yet.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -48,74 +74,117 @@ impl SyncStats {
     pub fn new(started: SystemTime) -> Self {
         Self {
             started,
-            durations: Distribution::exponential(0.001, 2.0, 15),
+            durations: durations(),
+            families: FAMILIES.map(|family| (family, FamilyStats::new())).into(),
             programming: Distribution::new(programming_bounds()),
             triggers: Vec::new(),
             services: ChangeCount::default(),
             endpoints: ChangeCount::default(),
             published: None,
-            queued: None,
         }
     }
 
     /// The source tells `event`; `before` is what was known until now.
     pub fn heard(&mut self, before: &ClusterState, event: &SourceEvent, now: SystemTime) {
         if let SourceEvent::State(after) = event {
-            self.heard_state(before, after);
-            self.queued = Some(now);
+            self.heard_state((before, after), now);
         }
         if let SourceEvent::Changed(changes) = event {
-            changes.iter().for_each(|change| self.heard_change(change));
-            self.queued = Some(now);
+            changes.iter().for_each(|change| self.heard_change(before, change, now));
+        }
+    }
+
+    /// A change concerns these families.
+    fn concern(&mut self, families: impl IntoIterator<Item = Family>, now: SystemTime) {
+        for family in families {
+            if let Some(stats) = self.families.get_mut(&family) {
+                (stats.is_waiting, stats.queued) = (true, Some(now));
+            }
         }
     }
 
     /// What was heard makes no difference to what is published: nothing waits.
     pub fn unchanged(&mut self) {
         self.triggers.clear();
+        self.families.values_mut().for_each(|stats| stats.is_waiting = false);
         (self.services.pending, self.endpoints.pending) = (0, 0);
     }
 
-    fn heard_state(&mut self, before: &ClusterState, after: &ClusterState) {
+    fn heard_state(&mut self, (before, after): (&ClusterState, &ClusterState), now: SystemTime) {
         let services = differences(&before.services, &after.services);
         self.services.add(services.len() as u64);
+        for (key, service) in services {
+            let old = before.services.get(&key);
+            let both = service.iter().map(|s| &s.families).chain(old.map(|s| &s.families));
+            self.concern(both.flatten().copied(), now);
+        }
         let slices = differences(&before.slices, &after.slices);
         self.endpoints.add(slices.len() as u64);
-        let there = slices.into_iter().filter_map(|(_, slice)| slice);
-        there.for_each(|slice| self.await_trigger(slice.trigger_time));
+        for (key, slice) in slices {
+            let old = before.slices.get(&key).and_then(|slice| slice.family);
+            let new = slice.as_ref().and_then(|slice| slice.family);
+            self.concern(old.into_iter().chain(new), now);
+            slice.iter().for_each(|slice| self.await_trigger(slice));
+        }
     }
 
-    fn heard_change(&mut self, change: &Change) {
+    fn heard_change(&mut self, before: &ClusterState, change: &Change, now: SystemTime) {
         match change {
-            Change::Upserted(Object::Service(_)) | Change::Removed(ObjectName::Service(_)) => {
+            Change::Upserted(Object::Service(service)) => {
                 self.services.add(1);
+                let old = before.services.get(&service.key).map(|old| &old.families);
+                self.concern(
+                    service.families.iter().chain(old.into_iter().flatten()).copied(),
+                    now,
+                );
+            }
+            Change::Removed(ObjectName::Service(key)) => {
+                self.services.add(1);
+                let old = before.services.get(key).map(|old| &old.families);
+                self.concern(old.into_iter().flatten().copied(), now);
             }
             Change::Upserted(Object::EndpointSlice(slice)) => {
                 self.endpoints.add(1);
-                self.await_trigger(slice.trigger_time);
+                self.concern(slice.family, now);
+                self.await_trigger(slice);
             }
-            Change::Removed(ObjectName::EndpointSlice(_)) => self.endpoints.add(1),
+            Change::Removed(ObjectName::EndpointSlice(key)) => {
+                self.endpoints.add(1);
+                self.concern(before.slices.get(key).and_then(|old| old.family), now);
+            }
             _ => {}
         }
     }
 
-    fn await_trigger(&mut self, time: Option<SystemTime>) {
-        let time = time.filter(|time| *time >= self.started);
-        if let Some(time) = time.filter(|_| self.triggers.len() < TRIGGERS_MAX) {
-            self.triggers.push(time);
-        }
+    fn await_trigger(&mut self, slice: &EndpointSlice) {
+        let time = slice.trigger_time.filter(|time| *time >= self.started);
+        let told = time.zip(slice.family);
+        self.triggers.extend(told.filter(|_| self.triggers.len() < TRIGGERS_MAX));
     }
 
     /// All that was heard is on the workers; compiling and publishing took `took`.
     pub fn published(&mut self, took: Duration, now: SystemTime) {
         self.durations.observe(took.as_secs_f64(), 1);
-        for trigger in self.triggers.drain(..) {
+        // What the network changed concerns both.
+        let is_general = self.families.values().all(|stats| !stats.is_waiting);
+        for stats in self.families.values_mut().filter(|stats| stats.is_waiting || is_general) {
+            stats.durations.observe(took.as_secs_f64(), 1);
+            stats.is_waiting = false;
+        }
+        for (trigger, family) in self.triggers.drain(..) {
             // The writer's clock may be ahead of ours.
-            let waited = now.duration_since(trigger).unwrap_or_default();
-            self.programming.observe(waited.as_secs_f64(), 1);
+            let waited = now.duration_since(trigger).unwrap_or_default().as_secs_f64();
+            self.programming.observe(waited, 1);
+            let of_family = self.families.get_mut(&family);
+            of_family.into_iter().for_each(|stats| stats.programming.observe(waited, 1));
         }
         (self.services.pending, self.endpoints.pending) = (0, 0);
         self.published = Some(now);
+    }
+
+    /// What concerned each family.
+    pub fn families(&self) -> impl Iterator<Item = (Family, &FamilyStats)> {
+        self.families.iter().map(|(family, stats)| (*family, stats))
     }
 
     /// How long compiling and publishing took.
@@ -129,6 +198,10 @@ impl SyncStats {
     }
 }
 
+fn durations() -> Distribution {
+    Distribution::exponential(0.001, 2.0, 15)
+}
+
 /// kube-proxy's bounds (semantics J7): 0.25, 0.5, each second to 59, each fifth to 115, each
 /// thirtieth to 300.
 fn programming_bounds() -> impl Iterator<Item = f64> {
@@ -139,7 +212,7 @@ fn programming_bounds() -> impl Iterator<Item = f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{EndpointSlice, ObjectKey};
+    use crate::model::ObjectKey;
     use k8s_openapi::api::discovery::v1 as discovery;
     use std::sync::Arc;
 
@@ -156,7 +229,8 @@ mod tests {
         });
         let object: discovery::EndpointSlice = serde_json::from_value(serde_json::json!({
             "metadata": {"name": name, "annotations": annotations},
-            "addressType": "IPv4", "endpoints": [], "ports": []
+            "addressType": if name.starts_with("v6") { "IPv6" } else { "IPv4" },
+            "endpoints": [], "ports": []
         }))
         .unwrap();
         EndpointSlice::try_from(&object).unwrap()
@@ -204,6 +278,29 @@ mod tests {
         assert_eq!(stats.endpoints.total, 2, "one came, one went");
         stats.published(Duration::ZERO, at(3));
         assert_eq!(waited(&stats), [(1.0, 1)]);
+    }
+
+    #[test]
+    fn j7_each_family_has_what_concerned_it_and_the_network_concerns_both() {
+        let mut stats = SyncStats::new(at(0));
+        let change = |changes, stats: &mut SyncStats| {
+            stats.heard(&ClusterState::default(), &SourceEvent::Changed(changes), at(4));
+            stats.published(Duration::from_millis(3), at(5));
+        };
+        let counts = |stats: &SyncStats| {
+            let of = |(_, stats): (Family, &FamilyStats)| {
+                let count = |seen: &Distribution| seen.sum_and_count().1;
+                (count(&stats.durations), count(&stats.programming), stats.queued.is_some())
+            };
+            <[_; 2]>::try_from(stats.families().map(of).collect::<Vec<_>>()).unwrap()
+        };
+        change(vec![upsert("v6-a", "1970-01-02T00:00:03Z")], &mut stats);
+        assert_eq!(counts(&stats), [(0, 0, false), (1, 1, true)]);
+        change(vec![upsert("a", "1970-01-02T00:00:03Z")], &mut stats);
+        assert_eq!(counts(&stats), [(1, 1, true), (1, 1, true)]);
+        stats.published(Duration::from_millis(3), at(6));
+        assert_eq!(counts(&stats), [(2, 1, true), (2, 1, true)]);
+        assert_eq!(stats.durations().sum_and_count().1, 3);
     }
 
     #[test]

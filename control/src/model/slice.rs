@@ -17,6 +17,8 @@ pub struct EndpointSlice {
     pub key: ObjectKey,
     /// The Service that it belongs to, by label (semantics B1); `None`: to none.
     pub service: Option<ObjectKey>,
+    /// `addressType`; `None` of FQDN.
+    pub family: Option<Family>,
     /// Its ports with a number, TCP and UDP (semantics B5).
     pub ports: Vec<SlicePort>,
     /// Its endpoints.
@@ -76,6 +78,7 @@ impl TryFrom<&discovery::EndpointSlice> for EndpointSlice {
         Ok(Self {
             key,
             service,
+            family,
             ports: ports?,
             wrong_family: wrong_family(object, family),
             endpoints: endpoints(object, family)?,

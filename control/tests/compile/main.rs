@@ -4,6 +4,7 @@
 mod bridges;
 mod dump;
 mod incremental;
+mod moved;
 mod rig;
 mod rows;
 mod rows_cluster;

@@ -14,7 +14,7 @@ use tidegate_control::netlink::{
     InterfaceAddress, Link, Neighbour, NeighbourState, NetworkState, Route, RouteKind,
 };
 use tidegate_control::source::load_once;
-use tidegate_dataplane::types::{IfIndex, InterfaceSlot, MacAddress};
+use tidegate_dataplane::types::{IfIndex, InterfaceSlot, MacAddress, ServiceId};
 
 /// A gateway `gw`: clients behind eth0 (10.0.0.1/24), nodes behind eth1 (192.168.1.1/24) that
 /// route 10.244.1.0/24, and two own pods behind veth-a and veth-b. The same in IPv6 ([`twin`]).
@@ -101,6 +101,11 @@ impl Rig {
             self.add_route(&format!("{address}/128"), interface, None);
             self.set_neighbour(interface, &address, NeighbourState::Known(mac(interface)));
         }
+    }
+
+    /// Entries of a service port's Maglev tables that got another backend so far.
+    pub(crate) fn moved_slots(&self, id: ServiceId) -> u64 {
+        self.compiler.reports().moved_slots(id)
     }
 
     /// All interfaces that could be wanted, attached.

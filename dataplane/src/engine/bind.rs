@@ -4,12 +4,14 @@ use crate::clock;
 use crate::engine::start::STALE_AFTER;
 use crate::engine::worker_handle::WorkerHandle;
 use crate::engine::{AttachRequest, CopyMode, Engine, EngineError, QueueBinding};
+use crate::stats::QueueCounters;
 use crate::types::{InterfaceSlot, WorkerId};
 use crate::worker::Command;
 use crate::xdp::socket::{BindRequest, BoundPair};
 use crate::xdp::umem::{FramePool, PairIndex, PoolConfig};
 use core::time::Duration;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 use std::time::Instant;
 use xsk_rs::umem::Umem;
 
@@ -24,6 +26,7 @@ pub(super) struct BoundQueue {
     pub(super) xsk_index: u32,
     /// A second handle, for statistics; dropped before the queue can be bound again.
     pub(super) socket: OwnedFd,
+    pub(super) counters: Arc<QueueCounters>,
 }
 
 impl Engine {
@@ -36,14 +39,14 @@ impl Engine {
         let at = self.least_loaded();
         let (pair, pool, zero_copy_refused) = self.open_pair(at, request, queue)?;
         let socket = duplicate(&pair)?;
-        let copy_mode = pair.mode;
+        let (copy_mode, counters) = (pair.mode, Arc::clone(&pair.counters));
         let fill_frames = self.config.ring_size_of(request);
         let xsk_index = self.free_xsk.pop().ok_or_else(no_slot)?;
         let added = self.workers[at].add_pair((pair, pool), socket, fill_frames);
         let (pair, socket) = added.inspect_err(|_| self.free_xsk.push(xsk_index))?;
         let worker = self.workers[at].id();
         let binding = QueueBinding { queue, worker, copy_mode, zero_copy_refused };
-        let bound = BoundQueue { binding, pair, xsk_index, socket };
+        let bound = BoundQueue { binding, pair, xsk_index, socket, counters };
         match self.steer(request, &bound) {
             Ok(()) => Ok(bound),
             Err(error) => {
@@ -72,7 +75,7 @@ impl Engine {
         self.steering.queues.remove(request.index, queue).ok();
         self.steering.xsks.clear(bound.xsk_index).ok();
         self.free_xsk.push(bound.xsk_index);
-        self.retire_statistics(request.slot, queue, &bound.socket);
+        self.retire_statistics(request.slot, &bound);
         let BoundQueue { binding, pair, socket, .. } = bound;
         let is_stale = self.is_stale(binding.worker);
         let Some(worker) = self.workers.get_mut(usize::from(binding.worker.0)) else { return };

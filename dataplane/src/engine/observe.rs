@@ -1,16 +1,17 @@
 //! Reading the packet path.
 
 use crate::clock;
+use crate::engine::bind::BoundQueue;
 use crate::engine::start::STALE_AFTER;
 use crate::engine::worker_handle::WorkerHandle;
 use crate::engine::{Engine, EngineError, FlowRecord, QueueStatistics, SteeringCounters};
-use crate::stats::{LatencySet, WorkerCounters};
+use crate::stats::{LatencySet, QueueCounters, WorkerCounters};
 use crate::types::{InterfaceSlot, WorkerId};
 use crate::worker::{Command, FlowDump};
 use crate::xdp::socket;
 use core::time::Duration;
 use crossbeam::channel::bounded;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -44,8 +45,8 @@ impl Engine {
     }
 
     /// Detaches the program from the interfaces of a worker that hangs, and attaches it again once
-    /// all workers of the interface beat: it hung only for a while, as a process that was stopped or
-    /// starved. Its sockets cannot be had back meanwhile.
+    /// all workers of the interface beat: it hung only for a while, as a process that was stopped
+    /// or starved. Its sockets cannot be had back meanwhile.
     fn look_after_programs(&mut self) {
         let now = clock::now();
         for interface in self.attached.values_mut() {
@@ -80,9 +81,8 @@ impl Engine {
         for interface in self.attached.values() {
             for bound in &interface.queues {
                 let (slot, queue) = (interface.request.slot, bound.binding.queue);
-                let now = socket::statistics(bound.socket.as_fd(), slot, queue);
                 let entry = all.entry((slot, queue)).or_default();
-                *entry = sum(entry, &now);
+                *entry = sum(entry, &bound.statistics(slot));
             }
         }
         let mut all: Vec<_> = all.into_values().collect();
@@ -90,9 +90,9 @@ impl Engine {
         all
     }
 
-    pub(super) fn retire_statistics(&mut self, slot: InterfaceSlot, queue: u32, fd: &OwnedFd) {
-        let last = socket::statistics(fd.as_fd(), slot, queue);
-        let entry = self.retired.entry((slot, queue)).or_default();
+    pub(super) fn retire_statistics(&mut self, slot: InterfaceSlot, bound: &BoundQueue) {
+        let last = bound.statistics(slot);
+        let entry = self.retired.entry((slot, bound.binding.queue)).or_default();
         *entry = sum(entry, &last);
     }
 
@@ -133,6 +133,20 @@ impl Engine {
     }
 }
 
+impl BoundQueue {
+    fn statistics(&self, slot: InterfaceSlot) -> QueueStatistics {
+        let QueueCounters { received_packets, received_bytes, .. } = &*self.counters;
+        let QueueCounters { transmitted_packets, transmitted_bytes, .. } = &*self.counters;
+        QueueStatistics {
+            received_packets: received_packets.get(),
+            received_bytes: received_bytes.get(),
+            transmitted_packets: transmitted_packets.get(),
+            transmitted_bytes: transmitted_bytes.get(),
+            ..socket::statistics(self.socket.as_fd(), slot, self.binding.queue)
+        }
+    }
+}
+
 fn sum(a: &QueueStatistics, b: &QueueStatistics) -> QueueStatistics {
     QueueStatistics {
         slot: b.slot,
@@ -143,5 +157,9 @@ fn sum(a: &QueueStatistics, b: &QueueStatistics) -> QueueStatistics {
         rx_fill_ring_empty_descs: a.rx_fill_ring_empty_descs + b.rx_fill_ring_empty_descs,
         tx_invalid_descs: a.tx_invalid_descs + b.tx_invalid_descs,
         tx_ring_empty_descs: a.tx_ring_empty_descs + b.tx_ring_empty_descs,
+        received_packets: a.received_packets + b.received_packets,
+        received_bytes: a.received_bytes + b.received_bytes,
+        transmitted_packets: a.transmitted_packets + b.transmitted_packets,
+        transmitted_bytes: a.transmitted_bytes + b.transmitted_bytes,
     }
 }

@@ -46,7 +46,8 @@ pub struct SteeringCounters {
     pub stale_dropped_packets: u64,
 }
 
-/// What the kernel lost between program and ring (XDP_STATISTICS), for one bound queue.
+/// What the kernel lost between program and ring (XDP_STATISTICS), for one bound queue, and what
+/// its worker counted there.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct QueueStatistics {
     /// The interface.
@@ -65,6 +66,14 @@ pub struct QueueStatistics {
     pub tx_invalid_descs: u64,
     /// Diagnostic: transmit ring found empty.
     pub tx_ring_empty_descs: u64,
+    /// Packets read from the receive ring.
+    pub received_packets: u64,
+    /// Bytes of those.
+    pub received_bytes: u64,
+    /// Packets put on the transmit ring.
+    pub transmitted_packets: u64,
+    /// Bytes of those.
+    pub transmitted_bytes: u64,
 }
 
 /// Why the engine could not do what was asked. Text is a fragment that fits "failed to …".

@@ -1,8 +1,10 @@
 //! Per-worker counters. One writer each, so an addition is a plain load and store, no locked
 //! instruction; readers may see a value a few packets old.
 
+use crate::stats::service_drops::ServiceDrops;
 use crate::types::{
-    BACKEND_SLOTS_MAX, BackendSlot, INTERFACES_MAX, InterfaceSlot, SERVICE_SLOTS_MAX, ServiceId,
+    BACKEND_SLOTS_MAX, BURST_FRAMES_MAX, BackendSlot, INTERFACES_MAX, InterfaceSlot,
+    SERVICE_SLOTS_MAX, ServiceId,
 };
 use crate::verdict::{DropReason, PassReason, RejectReason};
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -72,6 +74,44 @@ impl Default for InterfaceCounters {
             passed_packets: core::array::from_fn(counter),
             dropped_packets: core::array::from_fn(counter),
         }
+    }
+}
+
+/// One bound queue; its worker writes.
+#[derive(Debug, Default)]
+pub struct QueueCounters {
+    /// Packets read from the receive ring.
+    pub received_packets: Counter,
+    /// Bytes of those, Ethernet header included.
+    pub received_bytes: Counter,
+    /// Packets put on the transmit ring, generated ones included.
+    pub transmitted_packets: Counter,
+    /// Bytes of those, Ethernet header included.
+    pub transmitted_bytes: Counter,
+}
+
+/// How often a worker found how many packets in a receive ring.
+#[derive(Debug)]
+pub struct BurstCounters([Counter; BURST_FRAMES_MAX]);
+
+impl Default for BurstCounters {
+    fn default() -> Self {
+        Self(core::array::from_fn(|_| Counter::default()))
+    }
+}
+
+impl BurstCounters {
+    /// Counts a burst of so many packets; none for 0.
+    #[inline]
+    pub fn add(&self, packets: usize) {
+        if let Some(counter) = packets.checked_sub(1).and_then(|at| self.0.get(at)) {
+            counter.add(1);
+        }
+    }
+
+    /// Sizes from 1 on, and how often each was found.
+    pub fn iter(&self) -> impl Iterator<Item = (u32, u64)> {
+        (1..).zip(self.0.iter().map(Counter::get))
     }
 }
 
@@ -147,6 +187,8 @@ pub struct LoopCounters {
     pub snat_ports_share: Counter,
     /// Transmit kicks (`sendto`).
     pub kicks: Counter,
+    /// Bursts by their size.
+    pub bursts: BurstCounters,
 }
 
 /// Where a frame can be (T7): the places sum up to the UMEM's frames.
@@ -251,6 +293,8 @@ impl FlowEnd {
 pub struct WorkerCounters {
     /// The loop.
     pub work: LoopCounters,
+    /// Why packets of service ports were dropped.
+    pub service_drops: ServiceDrops,
     interfaces: Box<[InterfaceCounters]>,
     backends: Box<[BackendCounters]>,
     services: Box<[ServiceCounters]>,
@@ -260,6 +304,7 @@ impl Default for WorkerCounters {
     fn default() -> Self {
         Self {
             work: LoopCounters::default(),
+            service_drops: ServiceDrops::default(),
             interfaces: (0..INTERFACES_MAX).map(|_| InterfaceCounters::default()).collect(),
             backends: (0..BACKEND_SLOTS_MAX).map(|_| BackendCounters::default()).collect(),
             services: (0..SERVICE_SLOTS_MAX).map(|_| ServiceCounters::default()).collect(),
@@ -273,6 +318,7 @@ impl WorkerCounters {
     pub fn of_one_slot() -> Self {
         Self {
             work: LoopCounters::default(),
+            service_drops: ServiceDrops::with_pairs_max(1),
             interfaces: Box::new([InterfaceCounters::default()]),
             backends: Box::new([BackendCounters::default()]),
             services: Box::new([ServiceCounters::default()]),

@@ -2,9 +2,11 @@
 
 pub mod counters;
 pub mod latency;
+pub mod service_drops;
 
 pub use counters::{
-    BackendCounters, CookieEvent, Counter, FlowEnd, FramePlace, InterfaceCounters, LoopCounters,
-    ServiceCounters, WorkerCounters,
+    BackendCounters, BurstCounters, CookieEvent, Counter, FlowEnd, FramePlace, InterfaceCounters,
+    LoopCounters, QueueCounters, ServiceCounters, WorkerCounters,
 };
 pub use latency::{LatencyExchange, LatencyRecorder, LatencySet, Stage, Traffic};
+pub use service_drops::ServiceDrops;

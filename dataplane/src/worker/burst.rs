@@ -61,14 +61,19 @@ impl Worker {
         if frames.is_empty() {
             return 0;
         }
+        let queue = &port.pair.counters;
         // After the read: a packet is never read before its stamp.
         let now = clock::now();
         let arrivals: Arrivals =
             frames.iter_mut().map(|frame| arrival(pool, frame, slot, now)).collect();
-        let received = self.parts.counters.interface(slot);
-        received.received_packets.add(frames.len() as u64);
-        received.received_bytes.add(arrivals.iter().map(|a| a.len as u64).sum());
         let count = frames.len();
+        let bytes = arrivals.iter().map(|a| a.len as u64).sum();
+        queue.received_packets.add(count as u64);
+        queue.received_bytes.add(bytes);
+        let received = self.parts.counters.interface(slot);
+        received.received_packets.add(count as u64);
+        received.received_bytes.add(bytes);
+        self.parts.counters.work.bursts.add(count);
         self.run_burst(mode, frames, &arrivals, now);
         count
     }

@@ -88,19 +88,23 @@ impl Port {
         }
         let refused = self.pair.transmit(pool);
         let sent = self.notes.len().saturating_sub(refused);
-        let egress = counters.interface(self.pair.slot);
+        let mut bytes = 0;
         for (at, note) in self.notes.drain(..).enumerate() {
             if at >= sent {
                 count_drop(counters, &note, DropReason::FullRing);
                 continue;
             }
-            egress.transmitted_packets.add(1);
-            egress.transmitted_bytes.add(note.len as u64);
+            bytes += note.len as u64;
             count_sent(counters, &note);
             if note.stamp_ns != 0 && matches!(note.verdict, Verdict::Forward(_)) {
                 samples.try_push((note.traffic, note.stamp_ns, note.read_at)).ok();
             }
         }
+        let (egress, queue) = (counters.interface(self.pair.slot), &self.pair.counters);
+        egress.transmitted_packets.add(sent as u64);
+        egress.transmitted_bytes.add(bytes);
+        queue.transmitted_packets.add(sent as u64);
+        queue.transmitted_bytes.add(bytes);
         if self.pair.kick() {
             counters.work.kicks.add(1);
         }
@@ -133,6 +137,7 @@ pub(super) fn count_drop(counters: &WorkerCounters, note: &TxNote, reason: DropR
     counters.interface(note.ingress).dropped_packets[reason as usize].add(1);
     if note.service != ServiceId(0) {
         counters.service(note.service).dropped_packets.add(1);
+        counters.service_drops.add(note.service, reason);
     }
 }
 

@@ -3,6 +3,7 @@
 #![expect(clippy::needless_pass_by_value, reason = "a frame is given away by moving it")]
 
 use crate::engine::{CopyMode, EngineError, QueueStatistics};
+use crate::stats::QueueCounters;
 use crate::types::BURST_FRAMES_MAX;
 use crate::types::InterfaceSlot;
 use crate::xdp::kernel_words::{last_refused, source_refused};
@@ -10,6 +11,7 @@ use crate::xdp::umem::{Frame, FramePool, PairIndex, Place};
 use arrayvec::ArrayVec;
 use std::ffi::CString;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::sync::Arc;
 use xsk_rs::config::{BindFlags, Interface, LibxdpFlags, QueueSize, SocketConfig};
 use xsk_rs::umem::frame::FrameDesc;
 use xsk_rs::umem::{CompQueue, FillQueue, Umem};
@@ -48,6 +50,8 @@ pub struct BoundPair {
     pub mode: CopyMode,
     /// Its number within the worker.
     pub index: PairIndex,
+    /// What its worker counts.
+    pub counters: Arc<QueueCounters>,
     rx: RxQueue,
     tx: TxQueue,
     fill: FillQueue,
@@ -87,6 +91,7 @@ impl BoundPair {
             queue: request.queue,
             mode: granted_mode(&rx)?,
             index: PairIndex(0),
+            counters: Arc::default(),
             rx,
             tx,
             fill,
@@ -251,6 +256,7 @@ pub fn statistics(socket: BorrowedFd<'_>, slot: InterfaceSlot, queue: u32) -> Qu
         rx_fill_ring_empty_descs: kernel.rx_fill_ring_empty_descs,
         tx_invalid_descs: kernel.tx_invalid_descs,
         tx_ring_empty_descs: kernel.tx_ring_empty_descs,
+        ..QueueStatistics::default()
     }
 }
 

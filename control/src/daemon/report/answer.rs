@@ -30,6 +30,7 @@ pub(crate) fn answer(control: &mut Control, query: Query) {
             let is_native = control.config.metrics.native_histograms;
             to.send((metrics::scrape(control), is_native)).is_ok()
         }
+        Query::ServiceMetrics(part, to) => to.send(metrics::scrape_services(control, part)).is_ok(),
         Query::Explain(question, to) => to.send(explain(control, &question)).is_ok(),
         Query::Latency(to) => {
             control.collect_latency();

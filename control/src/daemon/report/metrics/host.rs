@@ -28,6 +28,12 @@ pub(super) fn families(status: &StatusReport, started: SystemTime) -> Vec<Family
     families
 }
 
+/// What `/healthz` tells outer balancers by 503, but for a stale packet path.
+pub(super) fn draining(is_draining: bool) -> Family {
+    let help = "Whether the Node is deleted, or marked to go: no new traffic should come.";
+    Family::gauge("tidegate_draining", help).with(u64::from(is_draining))
+}
+
 /// Prometheus' own names for what every process has.
 fn process(started: SystemTime) -> Vec<Family> {
     let start = Family::gauge(

@@ -15,7 +15,10 @@ pub(super) fn families(
         let live = attachments.live().get(&statistics.slot)?;
         Some((live.request.name.as_str(), statistics))
     });
-    vec![info(interfaces), kernel(named), neighbors(engine)]
+    let named: Vec<_> = named.collect();
+    let mut families = vec![info(interfaces), kernel(&named), neighbors(engine)];
+    families.extend(queues(&named));
+    families
 }
 
 fn info(interfaces: &[InterfaceReport]) -> Family {
@@ -37,7 +40,7 @@ fn info(interfaces: &[InterfaceReport]) -> Family {
 }
 
 /// The six counters of XDP_STATISTICS.
-fn kernel<'a>(named: impl Iterator<Item = (&'a str, &'a QueueStatistics)>) -> Family {
+fn kernel(named: &[(&str, &QueueStatistics)]) -> Family {
     let mut family = Family::counter(
         "tidegate_xsk_statistics",
         "What the kernel counted for an AF_XDP socket, by its own names.",
@@ -53,7 +56,7 @@ fn kernel<'a>(named: impl Iterator<Item = (&'a str, &'a QueueStatistics)>) -> Fa
         ];
         for (kind, count) in kinds {
             let labels: [(&str, Label); 3] = [
-                ("interface", interface.to_owned().into()),
+                ("interface", (*interface).to_owned().into()),
                 ("queue", queue.queue.to_string().into()),
                 ("kind", kind.into()),
             ];
@@ -61,6 +64,37 @@ fn kernel<'a>(named: impl Iterator<Item = (&'a str, &'a QueueStatistics)>) -> Fa
         }
     }
     family
+}
+
+/// What went through each queue's rings: how the card spreads packets.
+fn queues(named: &[(&str, &QueueStatistics)]) -> Vec<Family> {
+    type Read = fn(&QueueStatistics) -> u64;
+    let told: [(&str, &str, Read); 4] = [
+        ("tidegate_queue_received_packets", "Packets read from a queue's receive ring.", |q| {
+            q.received_packets
+        }),
+        ("tidegate_queue_received_bytes", "Bytes read from a queue's receive ring.", |q| {
+            q.received_bytes
+        }),
+        ("tidegate_queue_transmitted_packets", "Packets put on a queue's transmit ring.", |q| {
+            q.transmitted_packets
+        }),
+        ("tidegate_queue_transmitted_bytes", "Bytes put on a queue's transmit ring.", |q| {
+            q.transmitted_bytes
+        }),
+    ];
+    let family = |(name, help, read): (&'static str, &'static str, Read)| {
+        let mut family = Family::counter(name, help);
+        for (interface, queue) in named {
+            let labels: [(&str, Label); 2] = [
+                ("interface", (*interface).to_owned().into()),
+                ("queue", queue.queue.to_string().into()),
+            ];
+            family.push(labels, read(queue));
+        }
+        family
+    };
+    told.into_iter().map(family).collect()
 }
 
 fn neighbors(engine: &Engine) -> Family {

@@ -8,4 +8,4 @@ mod services;
 mod sync;
 mod workers;
 
-pub(crate) use scrape::scrape;
+pub(crate) use scrape::{scrape, scrape_services};

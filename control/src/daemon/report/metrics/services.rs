@@ -4,16 +4,45 @@ use crate::compile::{BackendState, ServiceReport};
 use crate::daemon::tally::{Tally, backend_totals};
 use crate::explain::end;
 use crate::metrics::family::{Family, Label};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use tidegate_dataplane::stats::WorkerCounters;
+use tidegate_dataplane::types::ServiceId;
+
+/// The reason of drops whose own found no room in a worker's table.
+const OTHER_REASON: &str = "OTHER";
 
 /// Where the counts are.
 pub(super) struct Counted<'a> {
-    pub(super) tally: &'a Tally,
-    pub(super) workers: &'a [Arc<WorkerCounters>],
+    tally: &'a Tally,
+    workers: &'a [Arc<WorkerCounters>],
+    moved_slots: &'a dyn Fn(ServiceId) -> u64,
+    drops: BTreeMap<ServiceId, BTreeMap<&'static str, u64>>,
 }
 
-impl Counted<'_> {
+impl<'a> Counted<'a> {
+    pub(super) fn new(
+        tally: &'a Tally,
+        workers: &'a [Arc<WorkerCounters>],
+        moved_slots: &'a dyn Fn(ServiceId) -> u64,
+    ) -> Self {
+        let mut drops = BTreeMap::<_, BTreeMap<_, _>>::new();
+        for (service, reason, packets) in workers.iter().flat_map(|w| w.service_drops.iter()) {
+            *drops.entry(service).or_default().entry(reason.name()).or_default() += packets;
+        }
+        Self { tally, workers, moved_slots, drops }
+    }
+
+    /// What was dropped by reason, those reasons that were met.
+    fn dropped(&self, service: &ServiceReport) -> Vec<(&'static str, u64)> {
+        let met = self.drops.get(&service.id).into_iter().flatten();
+        let mut told: Vec<_> = met.map(|(reason, packets)| (*reason, *packets)).collect();
+        let known: u64 = told.iter().map(|(_, packets)| packets).sum();
+        let [all, _] = self.refused(service);
+        told.extend((all > known).then(|| (OTHER_REASON, all - known)));
+        told
+    }
+
     fn refused(&self, service: &ServiceReport) -> [u64; 2] {
         let counters = self.workers.iter().map(|worker| worker.service(service.id));
         counters.fold([0, 0], |[dropped, rejected], counters| {
@@ -45,7 +74,7 @@ fn with<const N: usize>(
     [a, b, c].into_iter().chain(more).collect()
 }
 
-/// Ten series for each service port.
+/// Ten series for each service port, and one for each reason that its packets were dropped for.
 pub(super) fn of_ports<'a>(
     reports: impl Iterator<Item = &'a ServiceReport>,
     counted: &Counted<'_>,
@@ -57,7 +86,11 @@ pub(super) fn of_ports<'a>(
     let mut flows = Family::counter("tidegate_service_new_flows", "Flows begun to a service port.");
     let mut dropped = Family::counter(
         "tidegate_service_dropped_packets",
-        "Packets to a service port that were dropped.",
+        "Packets to a service port that were dropped, by reason.",
+    );
+    let mut moved = Family::counter(
+        "tidegate_maglev_moved_slots",
+        "Entries of a service port's Maglev tables that changed their backend.",
     );
     let mut rejected = Family::counter(
         "tidegate_service_rejected_packets",
@@ -78,14 +111,17 @@ pub(super) fn of_ports<'a>(
             bytes.push_labelled(labels, byte_count);
         }
         flows.push(own.clone(), totals.new_flows);
-        let [dropped_count, rejected_count] = counted.refused(service);
-        dropped.push(own.clone(), dropped_count);
+        for (reason, count) in counted.dropped(service) {
+            dropped.push_labelled(with(own.clone(), [("reason", reason.into())]), count);
+        }
+        moved.push(own.clone(), (counted.moved_slots)(service.id));
+        let [_, rejected_count] = counted.refused(service);
         rejected.push(own.clone(), rejected_count);
         for (state, count) in states(service) {
             backends.push_labelled(with(own.clone(), [("state", state.into())]), count);
         }
     }
-    vec![packets, bytes, flows, dropped, rejected, backends]
+    vec![packets, bytes, flows, dropped, rejected, moved, backends]
 }
 
 fn states(service: &ServiceReport) -> [(&'static str, u64); 3] {
@@ -123,7 +159,8 @@ mod tests {
     use super::*;
     use crate::compile::{BackendReport, fixtures};
     use crate::metrics::exposition::{Form, write};
-    use tidegate_dataplane::types::{BackendSlot, L4Port, ServiceId};
+    use tidegate_dataplane::types::{BackendSlot, L4Port};
+    use tidegate_dataplane::verdict::DropReason;
 
     fn service(id: u32, name: &str, port_name: &str) -> ServiceReport {
         let backend = BackendReport {
@@ -150,17 +187,21 @@ mod tests {
         for worker in &workers {
             worker.backend(BackendSlot(1)).forward_packets.add(3);
             worker.backend(BackendSlot(1)).reply_bytes.add(50);
-            worker.service(ServiceId(1)).dropped_packets.add(1);
+            worker.service(ServiceId(1)).dropped_packets.add(3);
+            worker.service_drops.add(ServiceId(1), DropReason::NeighFailed);
+            worker.service_drops.add(ServiceId(1), DropReason::NeighFailed);
         }
         let mut tally = Tally::default();
         let mut reports = vec![service(1, "web", "http"), service(2, "dns", "")];
         tally.learn(reports.iter());
-        let counted = Counted { tally: &tally, workers: &workers };
+        let moved = |service: ServiceId| u64::from(service.0) * 7;
+        let counted = Counted::new(&tally, &workers, &moved);
         let before = text(of_ports(reports.iter(), &counted));
         for (name, label, value) in [
             ("packets_total", ",direction=\"in\"", 6),
             ("bytes_total", ",direction=\"out\"", 100),
-            ("dropped_packets_total", "", 2),
+            ("dropped_packets_total", ",reason=\"NEIGH_FAILED\"", 4),
+            ("dropped_packets_total", ",reason=\"OTHER\"", 2),
             ("backends", ",state=\"unready\"", 1),
         ] {
             let own = "namespace=\"shop\",service=\"web\",port=\"http\"";
@@ -168,7 +209,10 @@ mod tests {
             assert!(before.lines().any(|l| l == line), "{line} is missing in:\n{before}");
         }
         assert!(before.contains("service=\"dns\",port=\"80\""), "{before}");
-        assert_eq!(before.matches("service=\"web\"").count(), 10, "{before}");
+        let line = "tidegate_maglev_moved_slots_total{namespace=\"shop\",service=\"web\",\
+                    port=\"http\"} 7";
+        assert!(before.lines().any(|l| l == line), "{before}");
+        assert_eq!(before.matches("service=\"web\"").count(), 12, "{before}");
         reports.remove(0);
         let after = text(of_ports(reports.iter(), &counted));
         assert!(!after.contains("web") && after.contains("dns"), "{after}");
@@ -178,7 +222,8 @@ mod tests {
     fn a_backend_is_told_by_its_address() {
         let workers = [Arc::new(WorkerCounters::default())];
         workers[0].backend(BackendSlot(1)).flows.add(4);
-        let counted = Counted { tally: &Tally::default(), workers: &workers };
+        let tally = Tally::default();
+        let counted = Counted::new(&tally, &workers, &|_| 0);
         let told = text(of_backends([service(1, "web", "http")].iter(), &counted));
         let line = "port=\"http\",backend=\"10.0.0.1:8080\"} 4";
         assert!(told.contains(line), "{told}");

@@ -2,19 +2,23 @@
 //! dashboards ask for.
 
 use super::workers::unix_seconds;
-use crate::compile::{BackendState, Reports, ServiceReport};
-use crate::daemon::signals::Signals;
+use crate::compile::{BackendReport, BackendState, Reports, ServiceReport};
+use crate::daemon::control::Control;
 use crate::health::AnswerCounts;
+use crate::latency::log::HistogramLog;
 use crate::metrics::family::{Family, Label};
 use crate::metrics::sync::SyncStats;
-use crate::model::TrafficPolicy;
+use crate::model::{Family as IpFamily, TrafficPolicy};
 
-pub(super) fn families(signals: &Signals, reports: &Reports) -> Vec<Family> {
+pub(super) fn families(control: &Control) -> Vec<Family> {
+    let signals = &control.signals;
     let mut families = own(&signals.sync);
+    families.extend(of_each_family(&signals.sync));
     families.extend(of_kube_proxy(&signals.sync));
-    families.push(without_local_endpoints(reports));
+    families.push(without_local_endpoints(control.reports()));
     families.extend(answers(signals.counts()));
-    families.extend(signals.events_lost().map(events_lost));
+    families
+        .push(lost(signals.events_lost(), control.latency.log().map(HistogramLog::lost_records)));
     families
 }
 
@@ -42,27 +46,32 @@ fn own(stats: &SyncStats) -> Vec<Family> {
 }
 
 /// The label that kube-proxy gives to what it does per family.
-fn ipv4() -> [(&'static str, Label); 1] {
-    [("ip_family", "IPv4".into())]
+fn label(family: IpFamily) -> (&'static str, Label) {
+    ("ip_family", if family == IpFamily::V4 { "IPv4" } else { "IPv6" }.into())
+}
+
+/// What kube-proxy, which runs once for each family, measures apart.
+fn of_each_family(stats: &SyncStats) -> [Family; 4] {
+    let mut durations =
+        Family::histogram("kubeproxy_sync_proxy_rules_duration_seconds", DURATION_HELP);
+    let mut programming =
+        Family::histogram("kubeproxy_network_programming_duration_seconds", PROGRAMMING_HELP);
+    let mut last = Family::gauge("kubeproxy_sync_proxy_rules_last_timestamp_seconds", LAST_HELP);
+    let mut queued = Family::gauge(
+        "kubeproxy_sync_proxy_rules_last_queued_timestamp_seconds",
+        "When a change of the cluster was told last.",
+    );
+    for (family, of) in stats.families() {
+        durations = durations.with_distribution([label(family)], of.durations.clone());
+        programming = programming.with_distribution([label(family)], of.programming.clone());
+        last.push_real([label(family)], stats.published.map_or(0.0, unix_seconds));
+        queued.push_real([label(family)], of.queued.map_or(0.0, unix_seconds));
+    }
+    [durations, programming, last, queued]
 }
 
 fn of_kube_proxy(stats: &SyncStats) -> Vec<Family> {
-    let seconds = |name, help, time: Option<_>| {
-        let mut family = Family::gauge(name, help);
-        family.push_real(ipv4(), time.map_or(0.0, unix_seconds));
-        family
-    };
     vec![
-        Family::histogram("kubeproxy_sync_proxy_rules_duration_seconds", DURATION_HELP)
-            .with_distribution(ipv4(), stats.durations().clone()),
-        Family::histogram("kubeproxy_network_programming_duration_seconds", PROGRAMMING_HELP)
-            .with_distribution(ipv4(), stats.programming().clone()),
-        seconds("kubeproxy_sync_proxy_rules_last_timestamp_seconds", LAST_HELP, stats.published),
-        seconds(
-            "kubeproxy_sync_proxy_rules_last_queued_timestamp_seconds",
-            "When a change of the cluster was told last.",
-            stats.queued,
-        ),
         Family::counter(
             "kubeproxy_sync_proxy_rules_service_changes",
             "Changes of Services that were told.",
@@ -92,25 +101,30 @@ fn without_local_endpoints(reports: &Reports) -> Family {
         "kubeproxy_sync_proxy_rules_no_local_endpoints_total",
         "Service ports with policy Local that have endpoints, but none on this node.",
     );
-    let count = reports.iter().filter(|report| lacks_local_endpoints(report)).count();
-    let labels: [(&str, Label); 2] =
-        [("ip_family", "IPv4".into()), ("traffic_policy", "external".into())];
-    family.push(labels, count as u64);
+    for ip in [IpFamily::V4, IpFamily::V6] {
+        let count = reports.iter().filter(|report| lacks_local_endpoints(report, ip)).count();
+        family.push([label(ip), ("traffic_policy", "external".into())], count as u64);
+    }
     family
 }
 
-fn lacks_local_endpoints(report: &ServiceReport) -> bool {
-    let serving = || report.backends.iter().filter(|b| b.state != BackendState::NotReady);
+fn lacks_local_endpoints(report: &ServiceReport, family: IpFamily) -> bool {
+    let is_serving = |backend: &&BackendReport| {
+        backend.state != BackendState::NotReady && IpFamily::of(backend.address.into()) == family
+    };
+    let serving = || report.backends.iter().filter(is_serving);
     report.policy == TrafficPolicy::Local
         && serving().next().is_some()
         && !serving().any(|backend| backend.is_local)
 }
 
-/// Told only where there is an API server to publish to.
-fn events_lost(count: u64) -> Family {
+/// Told only of sinks that there are: an API server, a histogram log.
+fn lost(events: Option<u64>, records: Option<u64>) -> Family {
     let mut family =
-        Family::counter("tidegate_events_lost", "Events that the API server did not get.");
-    family.push([("sink", "kubernetes".into())], count);
+        Family::counter("tidegate_events_lost", "What a slow or absent reader did not get.");
+    for (sink, count) in [("kubernetes", events), ("histogram_log", records)] {
+        count.into_iter().for_each(|count| family.push([("sink", sink.into())], count));
+    }
     family
 }
 

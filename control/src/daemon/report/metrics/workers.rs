@@ -31,6 +31,7 @@ pub(super) fn families(engine: &Engine, config: &Config, now: SystemTime) -> Vec
         "The host's own packets that were dropped because their answers would be taken for ours.",
     );
     families.push(held_back.with(engine.host_packets_held_back()));
+    families.push(bursts(&pairs));
     let capacity = Family::gauge("tidegate_flow_table_capacity", "Flows that fit the tables.");
     families.push(capacity.with(u64::from(config.conntrack.max_flows)));
     families
@@ -134,6 +135,20 @@ fn frames(pairs: &Pairs<'_>) -> Family {
     frames
 }
 
+/// Upper bounds of burst sizes: 1 to 64, each twice the one before.
+const BURST_BUCKETS: i32 = 7;
+
+fn bursts(pairs: &Pairs<'_>) -> Family {
+    let help = "Packets that a worker found in a receive ring, where it found any.";
+    let family = Family::histogram("tidegate_batch_packets", help);
+    pairs.iter().fold(family, |family, (placement, counters)| {
+        let mut seen = Distribution::exponential(1.0, 2.0, BURST_BUCKETS);
+        let met = counters.bursts.iter().filter(|(_, times)| *times > 0);
+        met.for_each(|(packets, times)| seen.observe(f64::from(packets), times));
+        family.with_distribution([worker(placement)], seen)
+    })
+}
+
 /// Sampled packets' latencies since the start; a reset of `tidegate latency` does not touch them.
 pub(super) fn latency(set: &LatencySet) -> [Family; 3] {
     let told = [
@@ -182,6 +197,25 @@ pub(super) fn unix_seconds(time: SystemTime) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::exposition::{Form, write};
+    use tidegate_dataplane::types::WorkerId;
+
+    #[test]
+    fn bursts_are_told_by_size() {
+        let placement = WorkerPlacement { worker: WorkerId(3), cpu: None, io_uring_refused: None };
+        let counters = LoopCounters::default();
+        [0, 1, 3, 3, 64, 65].into_iter().for_each(|packets| counters.bursts.add(packets));
+        let family = bursts(&[(&placement, &counters)]);
+        let text = String::from_utf8(write(vec![family], Form::Classic, false).unwrap()).unwrap();
+        for line in [
+            "tidegate_batch_packets_sum{worker=\"3\"} 71.0",
+            "tidegate_batch_packets_bucket{le=\"2.0\",worker=\"3\"} 1",
+            "tidegate_batch_packets_bucket{le=\"4.0\",worker=\"3\"} 3",
+            "tidegate_batch_packets_bucket{le=\"64.0\",worker=\"3\"} 4",
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line} is missing in:\n{text}");
+        }
+    }
 
     #[test]
     fn recorded_latencies_fall_into_their_buckets() {
