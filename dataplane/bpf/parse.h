@@ -16,6 +16,7 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 #include <stdbool.h>
+#include "device.h"
 #include "steer.h"
 
 /* Which part of a datagram a packet is. */
@@ -47,6 +48,19 @@ static __always_inline bool is_same_mac(const __u8 *a, const volatile __u8 *b)
 	/* Byte by byte: neither address need be aligned. */
 	return !((a[0] ^ b[0]) | (a[1] ^ b[1]) | (a[2] ^ b[2]) | (a[3] ^ b[3]) | (a[4] ^ b[4]) |
 		 (a[5] ^ b[5]));
+}
+
+/* Ours as we were told, or as of this moment: to a packet of a live flow the kernel would answer with
+ * a reset. */
+static __always_inline bool is_own_mac(struct xdp_md *ctx, const __u8 *mac,
+				       const struct interface *interface)
+{
+	const __u8 *now;
+
+	if (is_same_mac(mac, interface->mac))
+		return true;
+	now = link_address_of(ctx);
+	return now && is_same_mac(mac, now);
 }
 
 static __always_inline void map_v4(__u8 *address, __u32 v4)
@@ -338,7 +352,7 @@ static __always_inline int parse(struct xdp_md *ctx, const struct interface *int
 	if ((void *)(eth + 1) > end)
 		return PASS_MALFORMED;
 	is_group = eth->h_dest[0] & 1;
-	if (!is_group && !is_same_mac(eth->h_dest, interface->mac))
+	if (!is_group && !is_own_mac(ctx, eth->h_dest, interface))
 		return PASS_OTHERHOST;
 	switch (eth->h_proto) {
 	case bpf_htons(ETH_P_IP):

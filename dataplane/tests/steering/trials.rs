@@ -135,6 +135,16 @@ fn every_byte_of_the_interfaces_address_counts() {
 }
 
 #[test]
+fn frames_to_the_devices_present_address_are_ours_though_we_were_told_another() {
+    let rig = Rig::new(&CONFIG);
+    for family in Family::ALL {
+        // That of `lo`.
+        rig.expect("present", &with(syn_of(family), 0, &[0; 6]), TO_FRONT);
+        rig.expect("as told", &syn_of(family), TO_FRONT);
+    }
+}
+
+#[test]
 fn frames_from_the_road_are_not_seen_again() {
     let rig = Rig::new(&CONFIG);
     for family in Family::ALL {
