@@ -15,15 +15,17 @@ pub(super) struct AttachedInterface {
 }
 
 impl Engine {
-    /// Attaches the program to an interface and binds its queues; packets flow when it returns.
+    /// Attaches the program to an interface and binds its queues; packets flow when it returns. An
+    /// attached interface that is to be had otherwise keeps its program meanwhile: no packet of a
+    /// live flow gets past us to the kernel.
     ///
     /// # Errors
     /// The kernel refused the program or a queue; nothing is left attached then.
     pub fn attach(&mut self, request: &AttachRequest) -> Result<Attachment, EngineError> {
-        if self.attached.contains_key(&request.slot) {
-            self.detach(request.slot);
-        }
-        let program = self.steering.attach(request.index, request.attach_mode)?;
+        let program = match self.keep_program(request) {
+            Some(program) => program,
+            None => self.steering.attach(request.index, request.attach_mode)?,
+        };
         let attachment = Attachment {
             slot: request.slot,
             attach_mode: program.mode,
@@ -44,6 +46,22 @@ impl Engine {
                 Err(error)
             }
         }
+    }
+
+    /// Ends the slot's attachment, all but its program where `request` can have the same.
+    fn keep_program(&mut self, request: &AttachRequest) -> Option<AttachedProgram> {
+        let before = self.attached.get_mut(&request.slot)?;
+        let is_same = before.request.index == request.index
+            && before.request.attach_mode == request.attach_mode;
+        if !is_same || !before.program.as_ref().is_some_and(AttachedProgram::is_attached) {
+            self.detach(request.slot);
+            return None;
+        }
+        let queues = core::mem::take(&mut before.queues);
+        let (program, before) = (before.program.take(), before.request.clone());
+        self.announce_egress(request.slot, None).ok();
+        queues.into_iter().for_each(|bound| self.release_queue(&before, bound));
+        program
     }
 
     fn go_live(
@@ -75,6 +93,19 @@ impl Engine {
         for bound in interface.queues {
             self.release_queue(&interface.request, bound);
         }
+    }
+
+    /// Attached interfaces that have lost their program, and are to be detached and attached anew:
+    /// the device was removed, though another may have its number by now, or somebody else took the
+    /// hook while a worker hung. Likewise those whose frames are to be made anew: the interface
+    /// that they share them by is gone. Asks the kernel about each of them.
+    pub fn lost(&self) -> Vec<InterfaceSlot> {
+        let is_lost = |interface: &AttachedInterface| match &interface.program {
+            Some(program) => !program.is_attached() || self.has_closed_frames(&interface.queues),
+            None => !interface.queues.iter().any(|queue| self.is_stale(queue.binding.worker)),
+        };
+        let lost = self.attached.iter().filter(|(_, interface)| is_lost(interface));
+        lost.map(|(slot, _)| *slot).collect()
     }
 
     /// An interface whose MAC address changed: frames to the new one are ours from now on.

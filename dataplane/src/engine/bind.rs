@@ -7,6 +7,7 @@ use crate::engine::{AttachRequest, CopyMode, Engine, EngineError, QueueBinding};
 use crate::stats::QueueCounters;
 use crate::types::{InterfaceSlot, WorkerId};
 use crate::worker::Command;
+use crate::xdp::hook;
 use crate::xdp::socket::{BindRequest, BoundPair};
 use crate::xdp::umem::{FramePool, PairIndex, PoolConfig};
 use core::time::Duration;
@@ -29,6 +30,10 @@ pub(super) struct BoundQueue {
     pub(super) counters: Arc<QueueCounters>,
 }
 
+/// A bound pair, the zero-copy pool if it is the worker's first of that mode, and why zero-copy was
+/// refused.
+pub(super) type Opened = (BoundPair, Option<FramePool>, Option<String>);
+
 impl Engine {
     /// Binds a queue, hands it to its worker and puts it into the XSKMAP.
     pub(super) fn bind_queue(
@@ -37,9 +42,19 @@ impl Engine {
         queue: u32,
     ) -> Result<BoundQueue, EngineError> {
         let at = self.least_loaded();
-        let (pair, pool, zero_copy_refused) = self.open_pair(at, request, queue)?;
+        let opened = self.open_pair(at, request, queue)?;
+        self.hand_over(at, request, opened)
+    }
+
+    pub(super) fn hand_over(
+        &mut self,
+        at: usize,
+        request: &AttachRequest,
+        (pair, pool, zero_copy_refused): Opened,
+    ) -> Result<BoundQueue, EngineError> {
         let socket = duplicate(&pair)?;
-        let (copy_mode, counters) = (pair.mode, Arc::clone(&pair.counters));
+        let (queue, copy_mode) = (pair.queue, pair.mode);
+        let counters = Arc::clone(&pair.counters);
         let fill_frames = self.config.ring_size_of(request);
         let xsk_index = self.free_xsk.pop().ok_or_else(no_slot)?;
         let added = self.workers[at].add_pair((pair, pool), socket, fill_frames);
@@ -78,6 +93,7 @@ impl Engine {
         self.retire_statistics(request.slot, &bound);
         let BoundQueue { binding, pair, socket, .. } = bound;
         let is_stale = self.is_stale(binding.worker);
+        let pair = (pair, binding.copy_mode);
         let Some(worker) = self.workers.get_mut(usize::from(binding.worker.0)) else { return };
         if is_stale {
             worker.forget_pair(pair, socket);
@@ -91,30 +107,46 @@ impl Engine {
         self.steering.heartbeats.age(worker, clock::now()) > STALE_AFTER
     }
 
-    /// The pair, the zero-copy pool if it is the worker's first, and why zero-copy was refused.
     fn open_pair(
         &self,
         at: usize,
         request: &AttachRequest,
         queue: u32,
-    ) -> Result<(BoundPair, Option<FramePool>, Option<String>), EngineError> {
-        let worker = &self.workers[at];
-        let bind = |mode| BindRequest {
+    ) -> Result<Opened, EngineError> {
+        let name = hook::interface_name(request.index).ok_or_else(|| gone(request))?;
+        let bind = BindRequest {
             slot: request.slot,
-            name: &request.name,
+            name: &name,
             queue,
-            mode: Some(mode),
+            mode: None,
             ring_size: self.config.ring_size_of(request),
         };
+        let opened = self.open_in_mode(at, &bind, request.copy_mode)?;
+        // Sockets are bound by name, and it may have become another's just now.
+        if hook::interface_name(request.index).as_ref() != Some(&name) {
+            return Err(gone(request));
+        }
+        Ok(opened)
+    }
+
+    fn open_in_mode(
+        &self,
+        at: usize,
+        bind: &BindRequest<'_>,
+        mode: CopyMode,
+    ) -> Result<Opened, EngineError> {
+        let bind_as = |mode| BindRequest { mode: Some(mode), ..*bind };
         let mut refused = None;
-        if request.copy_mode != CopyMode::Copy {
-            match self.open_zero_copy(at, &bind(CopyMode::ZeroCopy)) {
+        if mode != CopyMode::Copy {
+            match self.open_zero_copy(at, &bind_as(CopyMode::ZeroCopy)) {
                 Ok((pair, pool)) => return Ok((pair, pool, None)),
-                Err(error) if request.copy_mode == CopyMode::ZeroCopy => return Err(error),
+                Err(error) if mode == CopyMode::ZeroCopy || error.errno == libc::EAGAIN => {
+                    return Err(error);
+                }
                 Err(error) => refused = Some(error.kernel),
             }
         }
-        let pair = bind_patiently(&worker.copy_umem, &bind(CopyMode::Copy))?;
+        let pair = bind_patiently(&self.workers[at].copy_umem, &bind_as(CopyMode::Copy))?;
         Ok((pair, None, refused))
     }
 
@@ -123,21 +155,32 @@ impl Engine {
         at: usize,
         bind: &BindRequest<'_>,
     ) -> Result<(BoundPair, Option<FramePool>), EngineError> {
-        if let Some(umem) = &self.workers[at].zero_copy_umem {
-            return Ok((BoundPair::bind(umem, bind)?, None));
+        match &self.workers[at].zero_copy {
+            Some(closed) if closed.is_closed => return Err(not_yet(bind)),
+            Some(open) => return Ok((bind_patiently(&open.umem, bind)?, None)),
+            None => {}
         }
         // A trial with a handful of frames: most drivers refuse, and the real pool is large.
-        let trial = self.pool_config(64, 64);
-        drop(BoundPair::bind(
-            FramePool::try_new(trial)?.umem(),
-            &BindRequest { ring_size: 64, ..*bind },
-        )?);
+        let trial = FramePool::try_new(self.pool_config(64, 64))?;
+        drop(bind_patiently(trial.umem(), &BindRequest { ring_size: 64, ..*bind })?);
+        // It keeps the queue.
+        drop(trial);
         let frames = super::worker_handle::frames_of(&self.config);
         let pool = FramePool::try_new(self.pool_config(frames, self.config.ring_size))?;
-        Ok((BoundPair::bind(pool.umem(), bind)?, Some(pool)))
+        Ok((bind_patiently(pool.umem(), bind)?, Some(pool)))
     }
 
-    fn pool_config(&self, frames: u32, ring_size: u32) -> PoolConfig {
+    /// Whether an interface has queues whose frames have to be made anew: the first of those that
+    /// share them is gone (T7).
+    pub(super) fn has_closed_frames(&self, queues: &[BoundQueue]) -> bool {
+        queues.iter().any(|queue| {
+            let worker = self.workers.get(usize::from(queue.binding.worker.0));
+            let zero_copy = worker.and_then(|worker| worker.zero_copy.as_ref());
+            queue.binding.copy_mode == CopyMode::ZeroCopy && zero_copy.is_some_and(|z| z.is_closed)
+        })
+    }
+
+    pub(super) fn pool_config(&self, frames: u32, ring_size: u32) -> PoolConfig {
         PoolConfig { frames, frame_size_bytes: self.config.frame_size_bytes, ring_size }
     }
 
@@ -185,6 +228,25 @@ fn duplicate(pair: &BoundPair) -> Result<OwnedFd, EngineError> {
         errno: error.raw_os_error().unwrap_or(0),
         fix: None,
     })
+}
+
+fn gone(request: &AttachRequest) -> EngineError {
+    EngineError {
+        what: format!("bind the queues of {}", request.name),
+        kernel: format!("interface {} was removed or renamed", request.index.0),
+        errno: libc::ENODEV,
+        fix: None,
+    }
+}
+
+/// To be tried again: in another mode it would stay in that.
+fn not_yet(bind: &BindRequest<'_>) -> EngineError {
+    EngineError {
+        what: format!("bind queue {} of {}", bind.queue, bind.name),
+        kernel: "the zero-copy frames were bound by an interface that is gone".into(),
+        errno: libc::EAGAIN,
+        fix: None,
+    }
 }
 
 fn no_slot() -> EngineError {

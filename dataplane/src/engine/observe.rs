@@ -58,7 +58,7 @@ impl Engine {
                 interface.program = None;
             } else if age <= STALE_AFTER && interface.program.is_none() {
                 let request = &interface.request;
-                // A refusal is tried again at the next tick.
+                // What is refused is [`Engine::lost`].
                 interface.program = self.steering.attach(request.index, request.attach_mode).ok();
             }
         }

@@ -2,6 +2,7 @@
 //! the test's own, so these tests need root.
 
 mod fragments;
+mod zero_copy;
 
 use crate::clock;
 use crate::engine::worker_handle::PATIENCE;
@@ -171,5 +172,65 @@ fn an_interface_of_two_workers_is_given_up_while_either_hangs() {
         }
         assert!(!has_program_after(Duration::from_secs(5)));
         assert!(has_program_after(Duration::ZERO));
+    });
+}
+
+#[test]
+fn a_device_that_was_replaced_under_its_number_is_lost_and_can_be_attached_anew() {
+    with_engine(|engine| {
+        let before = request();
+        engine.attach(&before).unwrap();
+        assert_eq!(engine.lost(), []);
+        ip("link del outer");
+        let index = before.index.0;
+        ip(&format!("link add outer index {index} type veth peer name client"));
+        assert_eq!(engine.lost(), [SLOT]);
+        engine.attach(&before).unwrap();
+        assert_eq!(engine.lost(), []);
+        engine.detach(SLOT);
+        assert_nothing_is_left(engine);
+    });
+}
+
+#[test]
+fn an_interface_that_is_bound_otherwise_keeps_its_program_meanwhile() {
+    with_workers(2, |engine| {
+        let link = |engine: &Engine| engine.attached[&SLOT].program.as_ref()?.id();
+        for (queues, is_small) in [(vec![0, 1], true), (vec![1], true), (vec![0, 1], false)] {
+            let before = engine.attached.contains_key(&SLOT).then(|| link(engine));
+            engine.attach(&AttachRequest { queues, is_small, ..request() }).unwrap();
+            assert!(before.is_none_or(|before| before.is_some() && before == link(engine)));
+        }
+        engine.detach(SLOT);
+        assert_nothing_is_left(engine);
+    });
+}
+
+#[test]
+fn an_interface_that_is_down_is_attached_too() {
+    with_engine(|engine| {
+        ip("link set outer down");
+        engine.attach(&request()).unwrap();
+        ip("link set outer up");
+        assert_eq!(engine.lost(), []);
+        ip("link set outer down");
+        assert_eq!(engine.lost(), []);
+        engine.detach(SLOT);
+        assert_nothing_is_left(engine);
+    });
+}
+
+#[test]
+fn a_renamed_interface_is_bound_by_its_number() {
+    with_engine(|engine| {
+        let before = request();
+        ip("link set outer down");
+        ip("link set outer name renamed");
+        ip("link add outer type veth peer name stranger");
+        engine.attach(&before).unwrap();
+        engine.detach(SLOT);
+        ip("link del renamed");
+        assert_eq!(engine.attach(&before).unwrap_err().errno, libc::ENODEV);
+        assert_eq!(engine.workers[0].pair_count, 0);
     });
 }

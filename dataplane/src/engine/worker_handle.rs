@@ -1,6 +1,6 @@
 //! One worker as the engine holds it.
 
-use crate::engine::{EngineConfig, EngineError, WorkerPlacement};
+use crate::engine::{CopyMode, EngineConfig, EngineError, WorkerPlacement};
 use crate::stats::{LatencyExchange, WorkerCounters};
 use crate::types::WorkerId;
 use crate::worker::{Command, Worker, WorkerParts};
@@ -33,10 +33,21 @@ pub(super) struct WorkerHandle {
     pub(super) latency: Arc<LatencyExchange>,
     /// Held until the worker is joined, so that its memory outlives every lent frame.
     pub(super) copy_umem: Umem,
-    pub(super) zero_copy_umem: Option<Umem>,
+    pub(super) zero_copy: Option<ZeroCopy>,
     /// Bound pairs, the road not counted.
     pub(super) pair_count: usize,
     thread: Option<JoinHandle<()>>,
+}
+
+/// A worker's zero-copy frames, while it has pairs of that mode.
+#[derive(Debug)]
+pub(super) struct ZeroCopy {
+    pub(super) umem: Umem,
+    /// The pair that the frames were bound with: others join them through its socket (T7).
+    first: PairIndex,
+    pair_count: usize,
+    /// The first pair is gone, so no other can join: the frames are made anew once all are gone.
+    pub(super) is_closed: bool,
 }
 
 /// What a handle keeps of a worker's parts.
@@ -79,7 +90,7 @@ impl WorkerHandle {
             counters,
             latency: kept.latency,
             copy_umem: kept.copy_umem,
-            zero_copy_umem: None,
+            zero_copy: None,
             pair_count: 0,
             thread: Some(thread),
         })
@@ -132,6 +143,7 @@ impl WorkerHandle {
         fill_frames: u32,
     ) -> Result<(PairIndex, OwnedFd), EngineError> {
         let umem = pool.as_ref().map(|pool| pool.umem().clone());
+        let mode = pair.mode;
         let (pair, zero_copy) = (Box::new(pair), pool.map(Box::new));
         let (reply, answer) = bounded(1);
         self.tell(Command::AddPair { pair, fill_frames, zero_copy, reply })?;
@@ -146,15 +158,21 @@ impl WorkerHandle {
             }
         };
         self.pair_count += 1;
-        // Not before: a pool that the worker does not have must not be bound to.
-        self.zero_copy_umem = self.zero_copy_umem.take().or(umem);
+        if let Some(zero_copy) = self.zero_copy.as_mut().filter(|_| mode == CopyMode::ZeroCopy) {
+            zero_copy.pair_count += 1;
+        }
+        if let Some(umem) = umem {
+            // Not before: a pool that the worker does not have must not be bound to.
+            let (first, pair_count, is_closed) = (added, 1, false);
+            self.zero_copy = Some(ZeroCopy { umem, first, pair_count, is_closed });
+        }
         Ok((added, socket))
     }
 
     /// Takes a pair and its frames back from the worker; `socket` is the second handle of its
     /// socket. Returns when both handles are closed, so that the queue can be bound again.
-    pub(super) fn remove_pair(&mut self, pair: PairIndex, socket: OwnedFd) {
-        self.pair_count = self.pair_count.saturating_sub(1);
+    pub(super) fn remove_pair(&mut self, (pair, mode): (PairIndex, CopyMode), socket: OwnedFd) {
+        self.count_removed(pair, mode);
         let (reply, answer) = bounded(1);
         if self.tell(Command::RemovePair(pair, reply)).is_err() {
             return;
@@ -172,11 +190,24 @@ impl WorkerHandle {
     /// until the worker goes on: the socket, so the queue cannot be bound, and its frames. Then it
     /// finds these commands and closes the socket itself, since nobody waits for the pair. Where
     /// its commands are full, it keeps both until it ends.
-    pub(super) fn forget_pair(&mut self, pair: PairIndex, socket: OwnedFd) {
-        self.pair_count = self.pair_count.saturating_sub(1);
+    pub(super) fn forget_pair(&mut self, (pair, mode): (PairIndex, CopyMode), socket: OwnedFd) {
+        self.count_removed(pair, mode);
         drop(socket);
         let nobody = bounded(1).0;
         self.leave([Command::RemovePair(pair, nobody), Command::Reclaim(pair)]).ok();
+    }
+
+    fn count_removed(&mut self, pair: PairIndex, mode: CopyMode) {
+        self.pair_count = self.pair_count.saturating_sub(1);
+        let Some(zero_copy) = self.zero_copy.as_mut().filter(|_| mode == CopyMode::ZeroCopy) else {
+            return;
+        };
+        zero_copy.pair_count -= 1;
+        zero_copy.is_closed |= zero_copy.first == pair;
+        if zero_copy.pair_count == 0 {
+            // The worker lets go of them when all have come back to it.
+            self.zero_copy = None;
+        }
     }
 
     /// Waits for an answer.

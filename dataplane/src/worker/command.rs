@@ -1,7 +1,7 @@
 //! What the control side asks of a worker, between two bursts.
 
 use crate::clock;
-use crate::engine::{EngineError, FlowRecord};
+use crate::engine::{CopyMode, EngineError, FlowRecord};
 use crate::flow_table::{Direction, FlowEntry};
 use crate::snapshot::FrontKey;
 use crate::types::{InterfaceSlot, WorkerId};
@@ -76,9 +76,8 @@ impl Worker {
     fn obey(&mut self, command: Command) {
         match command {
             Command::AddPair { pair, fill_frames, zero_copy, reply } => {
-                let has_new_pool = zero_copy.is_some();
                 let added = self.adopt(*pair, fill_frames, zero_copy);
-                self.answer(added, has_new_pool, &reply);
+                self.answer(added, &reply);
             }
             Command::RemovePair(index, reply) => {
                 reply.try_send(self.remove_pair(index)).ok();
@@ -109,15 +108,12 @@ impl Worker {
     }
 
     /// Answers; where nobody waits any more, the pair is given up again, or nobody ever would.
-    fn answer(&mut self, added: PairAdded, has_new_pool: bool, reply: &Sender<PairAdded>) {
+    fn answer(&mut self, added: PairAdded, reply: &Sender<PairAdded>) {
         let Err(unwanted) = reply.try_send(added) else { return };
         let Ok(index) = unwanted.into_inner() else { return };
         // Load-bearing order: the socket is closed before its frames are taken back.
         drop(self.remove_pair(index));
         self.reclaim(index);
-        if has_new_pool {
-            self.parts.pools.drop_zero_copy();
-        }
     }
 
     fn add_pair(&mut self, mut pair: BoundPair, fill_frames: u32) -> PairAdded {
@@ -191,9 +187,18 @@ impl Worker {
     }
 
     fn reclaim(&mut self, index: PairIndex) {
-        use crate::engine::CopyMode::{Copy, ZeroCopy};
-        for mode in [Copy, ZeroCopy] {
+        for mode in [CopyMode::Copy, CopyMode::ZeroCopy] {
             self.parts.pools.of(mode).reclaim(index);
+        }
+        self.let_go_of_zero_copy();
+    }
+
+    /// Without a pair of that mode its frames go too: the first socket bound them to an interface,
+    /// and the next interface that can do it brings its own (T7).
+    pub(super) fn let_go_of_zero_copy(&mut self) {
+        let is_its = |port: &Port| port.pair.mode == CopyMode::ZeroCopy;
+        if self.parts.pools.has_zero_copy() && !self.ports.iter().flatten().any(is_its) {
+            self.parts.pools.drop_zero_copy();
         }
     }
 

@@ -17,6 +17,7 @@ impl Worker {
         self.parts.latency.hand_over();
         if now.0.saturating_sub(self.last_housekeeping.0) >= GAUGES_NS {
             self.last_housekeeping = now;
+            self.let_go_of_zero_copy();
             self.renew_gauges(now);
         }
     }

@@ -32,9 +32,16 @@ impl Pools {
         is_first
     }
 
-    /// Drops the zero-copy pool. Only while all its frames are free.
+    /// Drops the zero-copy pool, which no pair uses any more, once all its frames are free: one
+    /// that is lent is still read.
     pub(super) fn drop_zero_copy(&mut self) {
-        self.zero_copy = None;
+        let is_free = |pool: &FramePool| pool.free_count() == pool.census().total() as usize;
+        self.zero_copy = self.zero_copy.take().filter(|pool| !is_free(pool));
+    }
+
+    /// Whether there is a zero-copy pool.
+    pub(super) fn has_zero_copy(&self) -> bool {
+        self.zero_copy.is_some()
     }
 
     /// The pool of a mode.

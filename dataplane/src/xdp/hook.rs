@@ -13,12 +13,36 @@ use std::ptr;
 /// A program on an interface. Dropping it detaches, as does the end of the process.
 #[derive(Debug)]
 pub struct AttachedProgram {
-    /// The link: only held.
-    _link: OwnedFd,
+    link: OwnedFd,
     /// Native or Generic, as the kernel reports it back.
     pub mode: AttachMode,
     /// Why native was refused, where Generic is only the second choice.
     pub native_refused: Option<String>,
+}
+
+impl AttachedProgram {
+    /// Whether its interface is still there. One that was removed took the program along, also
+    /// where another has its number by now. True where the kernel does not tell.
+    pub(crate) fn is_attached(&self) -> bool {
+        // SAFETY: a link of this type fills in this member, a number; it was zeroed before.
+        self.info().is_none_or(|info| unsafe { info.__bindgen_anon_1.xdp.ifindex } != 0)
+    }
+
+    /// Its number, that no other link ever gets.
+    #[cfg(test)]
+    pub(crate) fn id(&self) -> Option<u32> {
+        self.info().map(|info| info.id)
+    }
+
+    fn info(&self) -> Option<sys::bpf_link_info> {
+        let mut info = sys::bpf_link_info::default();
+        let mut length = u32::try_from(size_of_val(&info)).ok()?;
+        // SAFETY: `info` and `length` outlive the call; the length is that of `info`.
+        let result = unsafe {
+            sys::bpf_link_get_info_by_fd(self.link.as_raw_fd(), &raw mut info, &raw mut length)
+        };
+        (result == 0).then_some(info)
+    }
 }
 
 /// Attaches `program`: with `Auto` natively, else generically.
@@ -40,7 +64,7 @@ pub(crate) fn attach(
             }
         },
     };
-    Ok(AttachedProgram { _link: link, mode: granted_mode(interface)?, native_refused })
+    Ok(AttachedProgram { link, mode: granted_mode(interface)?, native_refused })
 }
 
 #[derive(Clone, Copy)]
@@ -184,13 +208,15 @@ fn program_name(id: u32) -> Option<String> {
 
 /// The interface's name, or its number where it has gone.
 fn name(interface: IfIndex) -> String {
+    interface_name(interface).unwrap_or_else(|| format!("interface {}", interface.0))
+}
+
+/// The interface's name now; none where it has gone.
+pub(crate) fn interface_name(interface: IfIndex) -> Option<String> {
     let mut buffer = [0; libc::IF_NAMESIZE];
     // SAFETY: `buffer` has the size that the call asks for.
     let found = unsafe { libc::if_indextoname(interface.0, buffer.as_mut_ptr()) };
-    if found.is_null() {
-        return format!("interface {}", interface.0);
-    }
     let bytes = buffer.map(i8::cast_unsigned);
-    CStr::from_bytes_until_nul(&bytes)
-        .map_or_else(|_| interface.0.to_string(), |name| name.to_string_lossy().into_owned())
+    let name = CStr::from_bytes_until_nul(&bytes).ok()?;
+    (!found.is_null()).then(|| name.to_string_lossy().into_owned())
 }
