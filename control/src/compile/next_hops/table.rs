@@ -13,6 +13,10 @@ use tidegate_dataplane::types::{BackendSlot, IfIndex, IpAddress, NextHopId, Serv
 /// backend that finds none is reported, and takes no flows. Some 200 bytes each.
 const NEXT_HOPS_MAX: usize = 262_144;
 
+/// Free numbers that rest before one is given again: the longer, the later a mistake about who may
+/// still name one could matter; more of them only lengthen the table.
+const RESTING: usize = 1_024;
+
 /// What a backend that has no entry names: nothing stands there.
 pub(in crate::compile) const NOWHERE: NextHopId = NextHopId(u32::MAX);
 
@@ -86,7 +90,8 @@ impl NextHops {
 
     fn add(&mut self, address: IpAddress) -> Option<NextHopId> {
         let next = NextHopId(u32::try_from(self.hops.len()).ok()?);
-        let has_room = self.hops.len() < self.entries_max.unwrap_or(NEXT_HOPS_MAX);
+        let entries_max = self.entries_max.unwrap_or(NEXT_HOPS_MAX);
+        let has_room = self.hops.len() < entries_max && self.free.len() < RESTING;
         let id = if has_room { next } else { self.free.pop_front()? };
         let way = Way::none(address, NextHopState::NoRoute, "no route");
         self.table.set(id.0 as usize, way.entry.clone());
@@ -273,6 +278,20 @@ pub(super) mod tests {
         hops.release(address(1), pair(2, 2));
         assert_eq!(hops.leaving, [first]);
         assert_eq!(hops.take(address(1), pair(3, 9)), first, "taken again before it was free");
+    }
+
+    #[test]
+    fn addresses_that_come_and_go_do_not_lengthen_the_table_for_ever() {
+        let mut hops = NextHops::default();
+        for n in 0..2 * RESTING {
+            let [high, low] = u16::try_from(n).unwrap().to_be_bytes();
+            let address = IpAddress::v4([10, 0, high, low]);
+            hops.take(address, pair(1, 1));
+            hops.release(address, pair(1, 1));
+            hops.reap(|_| false);
+            hops.reap(|_| false);
+        }
+        assert_eq!(hops.hops.len(), RESTING);
     }
 
     #[test]
