@@ -2,6 +2,7 @@
 
 use crate::config::Role;
 use crate::model::{ObjectKey, TrafficPolicy};
+use crate::netlink::Link;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -24,7 +25,7 @@ pub struct Compiled {
     pub changed_fronts: Vec<FrontKey>,
     /// The Services whose reports came, changed or went, likewise.
     pub changed_services: Vec<ObjectKey>,
-    /// The interfaces to be attached now, by slot; what is attached and not in here is to be
+    /// The interfaces that may be attached now, by slot; what is attached and not in here is to be
     /// detached. After either, compile anew.
     pub wanted: Arc<[WantedInterface]>,
     /// Neighbours to ask the kernel for, each once.
@@ -53,6 +54,10 @@ pub struct WantedInterface {
     pub role: Role,
     /// Start-up fails if it cannot be attached: it is named exactly, not by a glob.
     pub is_required: bool,
+    /// It is to be attached. Where not, it is attached, and no new flow needs that.
+    pub is_needed: bool,
+    /// Its link as it is now: a change of it may let in what was refused before.
+    pub link: Link,
 }
 
 /// What became of one port of a Service.

@@ -130,6 +130,15 @@ impl Compiler {
         self.next_hops.reap(has_flows);
     }
 
+    /// Whether flows go by an interface; `has_flows` as in [`Self::reap`].
+    pub fn has_flows_by(
+        &self,
+        interface: IfIndex,
+        has_flows: impl Fn(BackendSlot) -> bool,
+    ) -> bool {
+        self.next_hops.has_flows_by(interface, has_flows)
+    }
+
     /// Renews what depends on no Service. Whether all Services must be compiled anew.
     fn is_basis_new(&mut self, store: &Store, world: &World, config: &Config) -> bool {
         let own = store.own_node();

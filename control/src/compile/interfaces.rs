@@ -38,8 +38,9 @@ impl Slots {
     }
 }
 
-/// The interfaces to be attached, by slot. Exact names always; a glob of role `backend` only where
-/// a backend in use is behind it (`egress` holds those), or where pods' cluster IPs are served.
+/// The interfaces that may be attached, by slot. Exact names always; a glob of role `backend` is
+/// needed only where a backend in use is behind it (`egress` holds those), or where pods' cluster
+/// IPs are served. One that is down has no routes: it stays as it is until it is up again.
 pub(super) fn wanted(
     slots: &mut Slots,
     network: &NetworkState,
@@ -48,28 +49,39 @@ pub(super) fn wanted(
     warnings: &mut Vec<String>,
 ) -> Vec<WantedInterface> {
     missing(network, config, warnings);
+    let attached_now: BTreeSet<_> = attached.values().copied().collect();
     let mut chosen = Vec::new();
     for link in network.links.values() {
         let Some(entry) = interface_config(&config.interfaces, &link.name) else { continue };
+        let is_attached = attached_now.contains(&link.index);
         let is_needed = entry.is_exact()
             || entry.role != Role::Backend
             || config.cluster_ip == ClusterIp::Serve
-            || egress.contains(&link.index);
+            || egress.contains(&link.index)
+            || (is_attached && !link.is_up);
+        let is_chosen = is_needed || is_attached;
         match (obstacle(link), too_large(link, config.memory.frame_size)) {
-            (None, Some(refusal)) if is_needed => warnings.push(refusal),
-            (None, None) if is_needed => chosen.push((link, entry)),
+            (None, Some(refusal)) if is_chosen => warnings.push(refusal),
+            (None, None) if is_chosen => chosen.push((link, entry, is_needed)),
             (Some(obstacle), _) if entry.is_exact() => warnings.push(obstacle),
             _ => {}
         }
     }
-    let indexes = chosen.iter().map(|(link, _)| link.index).collect();
+    let indexes = chosen.iter().map(|(link, ..)| link.index).collect();
     slots.free_all_but(&indexes, attached);
     let mut wanted = Vec::new();
-    for (link, entry) in chosen {
+    for (link, entry, is_needed) in chosen {
         match slots.slot(link.index) {
             Some(slot) => {
                 let mac = network.own_mac(link);
-                wanted.extend(request((slot, mac), link, entry, warnings));
+                let request = request((slot, mac), link, entry, warnings);
+                wanted.extend(request.map(|request| WantedInterface {
+                    request,
+                    role: entry.role,
+                    is_required: entry.is_exact(),
+                    is_needed,
+                    link: link.clone(),
+                }));
             }
             None => warnings.push(format!(
                 "interface {} not attached: all {} slots are taken",
@@ -84,8 +96,12 @@ pub(super) fn wanted(
 
 fn missing(network: &NetworkState, config: &Config, warnings: &mut Vec<String>) {
     for entry in config.interfaces.iter().filter(|entry| entry.is_exact()) {
-        if network.link_named(&entry.name).is_none() {
-            warnings.push(format!("interface {} not found", entry.name));
+        match network.link_named(&entry.name) {
+            None => warnings.push(format!("interface {} not found", entry.name)),
+            Some(link) if !link.is_admin_up => {
+                warnings.push(format!("interface {} is down", entry.name));
+            }
+            Some(_) => {}
         }
     }
 }
@@ -107,7 +123,7 @@ pub(super) fn obstacle(link: &Link) -> Option<String> {
     if !link.is_ethernet {
         return Some(format!("interface {name} is not Ethernet: not served in this release"));
     }
-    (!link.is_admin_up).then(|| format!("interface {name} is down"))
+    None
 }
 
 /// What a frame holds beside the packet: the kernel's headroom, the Ethernet header and a VLAN tag.
@@ -147,7 +163,7 @@ fn request(
     link: &Link,
     entry: &InterfaceConfig,
     warnings: &mut Vec<String>,
-) -> Option<WantedInterface> {
+) -> Option<AttachRequest> {
     let count = link.rx_queue_count;
     let queues: Vec<u32> = match &entry.queues {
         Queues::All => (0..count).collect(),
@@ -170,8 +186,7 @@ fn request(
         is_small: &*link.kind == "veth" && entry.role == Role::Backend,
         side: side(entry),
     };
-    let wanted = WantedInterface { request, role: entry.role, is_required: entry.is_exact() };
-    (!wanted.request.queues.is_empty()).then_some(wanted)
+    (!request.queues.is_empty()).then_some(request)
 }
 
 /// Of role `both` is an uplink with clients behind it: only role `backend` promises that there are

@@ -1,6 +1,7 @@
 //! Which interfaces are attached, which refused, and when to try those again.
 
 use crate::compile::{Attached, WantedInterface};
+use crate::netlink::Link;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 use tidegate_dataplane::engine::{
@@ -13,9 +14,14 @@ const RETRY_MIN: Duration = Duration::from_millis(500);
 /// The longest wait: short enough that a fix on the host is noticed while its author looks.
 const RETRY_MAX: Duration = Duration::from_secs(8);
 
+/// How long an attached interface that no new flow needs is kept: a pod's route may come back with
+/// its link, or its Service in a roll-out. What lives goes on in the meantime; longer keeps a slot
+/// and frames from others.
+const LINGER: Duration = Duration::from_secs(10);
+
 /// The packet path's hooks, or a test's.
 pub trait Hooks {
-    /// Attaches and binds.
+    /// Attaches and binds, also what is attached already and is to be had otherwise.
     ///
     /// # Errors
     /// The kernel refused; nothing is left attached.
@@ -84,6 +90,8 @@ pub struct Refused {
     pub name: String,
     /// Why.
     pub error: EngineError,
+    /// Its link then.
+    link: Link,
     next_try: Instant,
     wait: Duration,
 }
@@ -93,6 +101,8 @@ pub struct Refused {
 pub struct Attachments {
     live: BTreeMap<InterfaceSlot, Live>,
     refused: BTreeMap<IfIndex, Refused>,
+    /// Since when those are there that no new flow needs.
+    idle_since: BTreeMap<InterfaceSlot, Instant>,
     /// Names of slots that were ever attached: their counters stay.
     names: BTreeMap<InterfaceSlot, String>,
 }
@@ -118,9 +128,10 @@ impl Attachments {
         &self.names
     }
 
-    /// Whether an interface that refused is due again.
-    pub fn is_retry_due(&self, now: Instant) -> bool {
+    /// Whether an interface that refused is due again, or one that nobody needs is to leave.
+    pub fn is_due(&self, now: Instant) -> bool {
         self.refused.values().any(|refused| refused.next_try <= now)
+            || self.idle_since.values().any(|since| *since + LINGER <= now)
     }
 
     /// Attaches what is wanted and due. True if that changed what is attached.
@@ -133,10 +144,20 @@ impl Attachments {
         let indexes: BTreeSet<_> = wanted.iter().map(|wanted| wanted.request.index).collect();
         self.refused.retain(|index, _| indexes.contains(index));
         let mut is_changed = false;
-        for WantedInterface { request, .. } in wanted {
+        for wanted in wanted {
+            let request = &wanted.request;
             match self.live.get_mut(&request.slot) {
-                Some(live) => follow_mac(hooks, live, request.mac),
-                None => is_changed |= self.try_attach(hooks, request, now),
+                Some(live) if is_as_wanted(&live.request, request) => {
+                    follow_mac(hooks, live, request.mac);
+                    self.follow_name(request);
+                }
+                Some(_) => {
+                    self.live.remove(&request.slot);
+                    self.try_attach(hooks, wanted, now);
+                    is_changed = true;
+                }
+                None if wanted.is_needed => is_changed |= self.try_attach(hooks, wanted, now),
+                None => {}
             }
         }
         is_changed
@@ -145,10 +166,12 @@ impl Attachments {
     fn try_attach(
         &mut self,
         hooks: &mut impl Hooks,
-        request: &AttachRequest,
+        wanted: &WantedInterface,
         now: Instant,
     ) -> bool {
-        let before = self.refused.get(&request.index);
+        let request = &wanted.request;
+        // What was refused to another link may be granted to this one, so it is not waited for.
+        let before = self.refused.get(&request.index).filter(|before| before.link == wanted.link);
         if before.is_some_and(|refused| refused.next_try > now) {
             return false;
         }
@@ -164,22 +187,75 @@ impl Attachments {
                 true
             }
             Err(error) => {
-                let (name, retry_ms) = (request.name.clone(), wait.as_millis());
-                tracing::warn!(interface = name, %error, retry_ms, "cannot attach");
-                let refused = Refused { name, error, next_try: now + wait, wait };
+                let (name, link) = (request.name.clone(), wanted.link.clone());
+                tell(self.refused.get(&request.index), &name, &error);
+                let refused = Refused { name, error, link, next_try: now + wait, wait };
                 self.refused.insert(request.index, refused);
                 false
             }
         }
     }
 
-    /// Takes those out that are no longer wanted, vanished ones among them. They are to be
+    fn follow_name(&mut self, request: &AttachRequest) {
+        let Some(live) = self.live.get_mut(&request.slot) else { return };
+        if live.request.name != request.name {
+            tracing::info!(from = live.request.name, to = request.name, "renamed");
+            live.request.name.clone_from(&request.name);
+            self.names.insert(request.slot, request.name.clone());
+        }
+    }
+
+    /// Takes those out that have lost their program, to be [`Hooks::detach`]ed and attached anew.
+    pub fn take_lost(&mut self, lost: &[InterfaceSlot]) -> Vec<Live> {
+        lost.iter().filter_map(|slot| self.live.remove(slot)).collect()
+    }
+
+    /// Takes those out that are no longer wanted, vanished ones among them, and those that nobody
+    /// needed for a while and by which no flow goes, as `is_in_use` tells. They are to be
     /// [`Hooks::detach`]ed once a snapshot without them is published.
-    pub fn take_unwanted(&mut self, wanted: &[WantedInterface]) -> Vec<Live> {
-        let slots: BTreeSet<_> = wanted.iter().map(|wanted| wanted.request.slot).collect();
-        let leaving: Vec<_> =
-            self.live.keys().filter(|slot| !slots.contains(slot)).copied().collect();
+    pub fn take_unwanted(
+        &mut self,
+        wanted: &[WantedInterface],
+        now: Instant,
+        is_in_use: impl Fn(IfIndex) -> bool,
+    ) -> Vec<Live> {
+        let wanted: BTreeMap<_, _> =
+            wanted.iter().map(|wanted| (wanted.request.slot, wanted.is_needed)).collect();
+        let (mut leaving, mut idle) = (Vec::new(), BTreeMap::new());
+        for (slot, live) in &self.live {
+            let since = self.idle_since.get(slot).copied().unwrap_or(now);
+            match wanted.get(slot) {
+                Some(true) => {}
+                Some(false) if since + LINGER > now => drop(idle.insert(*slot, since)),
+                Some(false) if is_in_use(live.request.index) => drop(idle.insert(*slot, now)),
+                Some(false) | None => leaving.push(*slot),
+            }
+        }
+        self.idle_since = idle;
         leaving.iter().filter_map(|slot| self.live.remove(slot)).collect()
+    }
+}
+
+/// Whether an attached interface is as it is wanted now, but for what can be followed: its name and
+/// its link address.
+fn is_as_wanted(live: &AttachRequest, wanted: &AttachRequest) -> bool {
+    live.index == wanted.index
+        && live.queues == wanted.queues
+        && live.attach_mode == wanted.attach_mode
+        && live.copy_mode == wanted.copy_mode
+        && live.is_small == wanted.is_small
+        && live.side == wanted.side
+}
+
+/// Tells of a refusal: once, not at each try.
+fn tell(before: Option<&Refused>, name: &str, error: &EngineError) {
+    let is_told = before.is_some_and(|before| before.error.to_string() == error.to_string());
+    if is_told || error.errno == libc::ENODEV {
+        // One that is gone is not missed: who waits for it by name is told elsewhere.
+        tracing::debug!(interface = name, %error, "cannot attach");
+    } else {
+        let fix = error.fix.as_deref();
+        tracing::warn!(interface = name, %error, fix, "cannot attach; trying again");
     }
 }
 
@@ -240,7 +316,8 @@ mod tests {
             is_small: false,
             side: Side::Clients,
         };
-        WantedInterface { request, role: Role::Both, is_required: true }
+        let link = Link { mtu_bytes: 9000, ..Link::ethernet(request.index, &request.name) };
+        WantedInterface { request, role: Role::Both, is_required: true, is_needed: true, link }
     }
 
     #[test]
@@ -250,13 +327,13 @@ mod tests {
         let (all, start) = ([wanted(1), wanted(2)], Instant::now());
         assert!(attachments.attach(&mut hooks, &all, start));
         assert_eq!(attachments.attached().keys().copied().collect::<Vec<_>>(), [InterfaceSlot(2)]);
-        assert!(!attachments.is_retry_due(start));
+        assert!(!attachments.is_due(start));
         assert!(!attachments.attach(&mut hooks, &all, start));
         let second = start + RETRY_MIN;
-        assert!(attachments.is_retry_due(second));
+        assert!(attachments.is_due(second));
         assert!(!attachments.attach(&mut hooks, &all, second));
-        assert!(!attachments.is_retry_due(second + RETRY_MIN));
-        assert!(attachments.is_retry_due(second + 2 * RETRY_MIN));
+        assert!(!attachments.is_due(second + RETRY_MIN));
+        assert!(attachments.is_due(second + 2 * RETRY_MIN));
         assert_eq!(hooks.tried, [11, 12, 11]);
     }
 
@@ -268,11 +345,11 @@ mod tests {
         for _ in 0..20 {
             attachments.attach(&mut hooks, &[wanted(1)], now);
             now += RETRY_MAX;
-            assert!(attachments.is_retry_due(now));
+            assert!(attachments.is_due(now));
         }
         hooks.refuses.clear();
         assert!(attachments.attach(&mut hooks, &[wanted(1)], now));
-        assert!(attachments.refused().is_empty() && !attachments.is_retry_due(now + RETRY_MAX));
+        assert!(attachments.refused().is_empty() && !attachments.is_due(now + RETRY_MAX));
     }
 
     #[test]
@@ -289,7 +366,7 @@ mod tests {
     fn what_is_not_wanted_leaves_but_its_name_stays_with_its_counters() {
         let (mut attachments, mut hooks) = (Attachments::default(), Fake::default());
         attachments.attach(&mut hooks, &[wanted(1), wanted(2)], Instant::now());
-        let leaving = attachments.take_unwanted(&[wanted(2)]);
+        let leaving = attachments.take_unwanted(&[wanted(2)], Instant::now(), |_| true);
         assert_eq!(leaving.len(), 1);
         assert_eq!(leaving[0].request.name, "eth1");
         assert_eq!(attachments.names().len(), 2);
@@ -306,6 +383,71 @@ mod tests {
             assert!(!attachments.attach(&mut hooks, &[moved.clone()], Instant::now()));
         }
         assert_eq!((hooks.macs, hooks.tried.len()), (vec![moved.request.mac], 1));
+    }
+
+    #[test]
+    fn what_no_new_flow_needs_leaves_after_a_while_and_not_before_its_last_flow() {
+        let (mut attachments, mut hooks) = (Attachments::default(), Fake::default());
+        let start = Instant::now();
+        attachments.attach(&mut hooks, &[wanted(1)], start);
+        let idle = [WantedInterface { is_needed: false, ..wanted(1) }];
+        let mut leaving_at = |seconds: u64, list: &[_], is_in_use: bool| {
+            let now = start + Duration::from_secs(seconds);
+            attachments.attach(&mut hooks, list, now);
+            let leaving = attachments.take_unwanted(list, now, |_| is_in_use).len();
+            (leaving, attachments.is_due(now), attachments.is_due(now + LINGER))
+        };
+        assert_eq!(leaving_at(0, &idle, false), (0, false, true));
+        assert_eq!(leaving_at(9, &[wanted(1)], false), (0, false, false), "needed again");
+        assert_eq!(leaving_at(11, &idle, false), (0, false, true));
+        assert_eq!(leaving_at(21, &idle, true), (0, false, true), "it has flows");
+        assert_eq!(leaving_at(31, &idle, false), (1, false, false));
+        assert_eq!(leaving_at(32, &idle, false), (0, false, false), "it is not attached again");
+        assert_eq!(hooks.tried, [11]);
+    }
+
+    #[test]
+    fn a_change_of_the_link_ends_the_wait() {
+        let (mut attachments, mut hooks) = (Attachments::default(), Fake::default());
+        hooks.refuses.insert(11);
+        let now = Instant::now();
+        attachments.attach(&mut hooks, &[wanted(1)], now);
+        hooks.refuses.clear();
+        let mut smaller = wanted(1);
+        assert!(!attachments.attach(&mut hooks, &[smaller.clone()], now), "not due yet");
+        smaller.link.mtu_bytes = 1500;
+        assert!(attachments.attach(&mut hooks, &[smaller], now));
+    }
+
+    #[test]
+    fn a_new_name_is_followed_and_other_queues_are_bound_anew() {
+        let (mut attachments, mut hooks) = (Attachments::default(), Fake::default());
+        let now = Instant::now();
+        attachments.attach(&mut hooks, &[wanted(1)], now);
+        let mut other = wanted(1);
+        other.request.name = "new".to_owned();
+        assert!(!attachments.attach(&mut hooks, &[other.clone()], now));
+        let slot = InterfaceSlot(1);
+        assert_eq!(attachments.live()[&slot].request.name, "new");
+        assert_eq!((&*attachments.names()[&slot], hooks.tried.len()), ("new", 1));
+        other.request.queues = vec![0, 1];
+        assert!(attachments.attach(&mut hooks, &[other.clone()], now));
+        assert_eq!((attachments.live()[&slot].request.queues.len(), hooks.tried.len()), (2, 2));
+        other.request.queues = vec![0];
+        hooks.refuses.insert(11);
+        assert!(attachments.attach(&mut hooks, &[other.clone()], now));
+        assert!(attachments.live().is_empty() && attachments.refused().len() == 1);
+    }
+
+    #[test]
+    fn what_lost_its_program_is_attached_anew() {
+        let (mut attachments, mut hooks) = (Attachments::default(), Fake::default());
+        let now = Instant::now();
+        attachments.attach(&mut hooks, &[wanted(1), wanted(2)], now);
+        let lost = attachments.take_lost(&[InterfaceSlot(2), InterfaceSlot(9)]);
+        assert_eq!(lost.iter().map(|live| live.request.slot.0).collect::<Vec<_>>(), [2]);
+        assert!(attachments.attach(&mut hooks, &[wanted(1), wanted(2)], now));
+        assert_eq!(hooks.tried, [11, 12, 12]);
     }
 
     fn binding(copy_mode: CopyMode) -> QueueBinding {

@@ -1,17 +1,19 @@
 //! The control thread's loop: what changed, what follows from it, who asks.
 
+mod apply;
+
 use crate::admin::query::Query;
-use crate::compile::{Compiled, Compiler, Reports};
+use crate::compile::{Compiler, Reports};
 use crate::config::Config;
 use crate::daemon::attachments::Attachments;
 use crate::daemon::meter::Meter;
+use crate::daemon::report;
 use crate::daemon::signals::{self, Signals};
 use crate::daemon::tally::Tally;
-use crate::daemon::{attachments::Hooks, report};
 use crate::fault::chain;
 use crate::latency::totals::LatencyTotals;
 use crate::model::{ClusterState, Store};
-use crate::netlink::{Mirror, NetworkState};
+use crate::netlink::Mirror;
 use crate::source::{Source, SourceEvent, SourceNotes};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -42,10 +44,6 @@ const NEIGHBOURS_PATIENCE: Duration = Duration::from_secs(1);
 /// milliseconds, a slow one may take longer; the start then goes on and is not ready yet.
 const SOURCE_PATIENCE: Duration = Duration::from_secs(5);
 
-/// Compilations in a row while attaching changes what is attached: two settle it, one more
-/// allows for an interface that vanishes meanwhile.
-const ROUNDS_MAX: usize = 3;
-
 /// What the daemon is made of.
 #[derive(Debug)]
 pub struct Control {
@@ -70,9 +68,13 @@ pub struct Control {
     pub(crate) stale_workers: Vec<WorkerId>,
     /// Which of the service ports were sampled last.
     part: u32,
+    /// Removals of links that the attachments were looked through for.
+    removals_seen: u64,
     store: Store,
     compiler: Compiler,
     probing: Option<JoinHandle<()>>,
+    /// Neighbours became unknown while others were asked for.
+    is_probe_due: bool,
 }
 
 /// How the source is.
@@ -128,7 +130,9 @@ impl Control {
             started: (Instant::now(), SystemTime::now()),
             stale_workers: Vec::new(),
             part: 0,
+            removals_seen: 0,
             probing: None,
+            is_probe_due: false,
         }
     }
 
@@ -183,7 +187,7 @@ impl Control {
                 Ok(()) = network.changed() => is_dirty = true,
                 Some(query) = inputs.queries.recv() => report::answer(self, query),
                 _ = tick.tick() => is_dirty = self.tick(),
-                _ = sample.tick() => self.sample(),
+                _ = sample.tick() => is_dirty = self.sample(),
                 () = sleep_until(at), if due.is_some() => {
                     due = None;
                     self.apply();
@@ -260,7 +264,10 @@ impl Control {
         let values = report::service_series(self, self.part);
         self.meter.sample(now, values);
         signals::tick(self, now);
-        self.attachments.is_retry_due(now) || self.signals.is_retry_due(now)
+        if self.is_probe_due {
+            self.probe();
+        }
+        self.attachments.is_due(now) || self.signals.is_retry_due(now)
     }
 
     /// Fetches what the workers recorded up to now.
@@ -276,7 +283,8 @@ impl Control {
         self.latency.end_interval(Instant::now());
     }
 
-    fn sample(&mut self) {
+    /// Whether there is something to compile.
+    fn sample(&mut self) -> bool {
         self.collect_latency();
         let now = Instant::now();
         self.latency.look(now);
@@ -287,108 +295,12 @@ impl Control {
         self.probe();
         self.reap();
         report::tell_systemd(self);
+        self.give_up_lost()
     }
 
     /// What became of each service port.
     pub(crate) fn reports(&self) -> &Reports {
         self.compiler.reports()
-    }
-
-    /// Frees what no flow needs any more. A snapshot that could not be published may still be
-    /// needed, and what it names.
-    fn reap(&mut self) {
-        if self.compiled.is_published && self.compiled.publish_error.is_none() {
-            let workers = self.engine.counters();
-            let has_flows =
-                |slot| workers.iter().any(|worker| worker.backend(slot).flows.get() > 0);
-            self.compiler.reap(has_flows);
-        }
-    }
-
-    /// Compiles, attaches, publishes, detaches: until nothing changes any more.
-    fn apply(&mut self) {
-        if !self.source.is_read {
-            return;
-        }
-        self.signals.begin();
-        let network = self.mirror.state();
-        let mut unpublished = None;
-        for _ in 0..ROUNDS_MAX {
-            let compiled = self.compile(&network, unpublished.take());
-            let now = Instant::now();
-            let attached = self.attachments.attach(&mut self.engine, &compiled.wanted, now);
-            let leaving = self.attachments.take_unwanted(&compiled.wanted);
-            if !attached && leaving.is_empty() {
-                self.publish(compiled);
-                return;
-            }
-            unpublished = Some(compiled);
-            // Load-bearing: no snapshot may send packets to an interface that is gone.
-            if !leaving.is_empty() {
-                let without = self.compile(&network, unpublished.take());
-                self.publish(without);
-            }
-            for live in leaving {
-                tracing::info!(interface = live.request.name, "detached");
-                Hooks::detach(&mut self.engine, live.request.slot);
-            }
-        }
-        let compiled = self.compile(&network, unpublished);
-        self.publish(compiled);
-    }
-
-    /// `unpublished` is the compilation before, if it was not published.
-    fn compile(&mut self, network: &NetworkState, unpublished: Option<Compiled>) -> Compiled {
-        let begin = Instant::now();
-        let attached = self.attachments.attached();
-        let compiled = self.compiler.compile(&mut self.store, network, &attached, &self.config);
-        tracing::debug!(took = ?begin.elapsed(), "compiled");
-        match unpublished {
-            Some(before) => compiled.after(before),
-            None => compiled,
-        }
-    }
-
-    fn publish(&mut self, compiled: Compiled) {
-        let begin = Instant::now();
-        let fronts = compiled.snapshot.fronts.len();
-        let reports = self.compiler.reports();
-        self.tally.learn(compiled.changed_services.iter().flat_map(|key| reports.of_service(key)));
-        match self.engine.publish(compiled.snapshot, compiled.changed_fronts) {
-            Ok(version) => {
-                tracing::debug!(version = version.0, fronts, took = ?begin.elapsed(), "published");
-                self.signals.published();
-                self.compiled.is_published = true;
-                self.compiled.publish_error = None;
-            }
-            Err(error) => {
-                self.signals.refused();
-                let error = chain(&error);
-                tracing::error!("failed to {error}; the last snapshot keeps serving");
-                self.compiled.publish_error = Some(error);
-            }
-        }
-        self.compiled.probes = compiled.probes;
-        log_new(&self.compiled.warnings, &compiled.warnings);
-        self.compiled.warnings = compiled.warnings;
-        self.probe();
-    }
-
-    /// Asks the kernel for the neighbours that are not known, beside the loop: each is a question
-    /// and an answer on a socket. Asked again each second while they stay unknown.
-    fn probe(&mut self) {
-        let is_busy = self.probing.as_ref().is_some_and(|task| !task.is_finished());
-        if is_busy || self.compiled.probes.is_empty() {
-            return;
-        }
-        let (mirror, probes) = (Arc::clone(&self.mirror), Arc::clone(&self.compiled.probes));
-        self.probing = Some(tokio::spawn(async move {
-            for (interface, address) in probes.iter() {
-                if let Err(error) = mirror.probe_neighbour(*interface, *address).await {
-                    tracing::debug!(%error, "cannot probe");
-                }
-            }
-        }));
     }
 }
 

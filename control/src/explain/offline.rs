@@ -135,6 +135,7 @@ fn network(own: &[IpAddr]) -> NetworkState {
     let known = Neighbour { state: NeighbourState::Known(GATEWAY_MAC), is_managed: true };
     let mut network = NetworkState {
         version: 1,
+        removals: 0,
         links: Arc::new([INTERFACE, POD_SIDE].map(|of| (of.0, link(of))).into()),
         addresses: Arc::new(own.iter().map(address).collect()),
         routes: Arc::default(),

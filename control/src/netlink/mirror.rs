@@ -21,9 +21,9 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time;
 
-/// After the first event of a change, how long to gather the rest before reading the tables anew.
-/// Shorter reads more often while a node starts a hundred pods; longer delays the first packet to
-/// a new pod.
+/// The first event after a quiet time is followed at once: until then packets may go astray. Those
+/// after it are gathered for so long. Shorter reads more often while a node starts a hundred pods;
+/// longer delays the first packet to a new pod.
 const GATHER: Duration = Duration::from_millis(10);
 
 /// After a failed read, how long to wait before the next.
@@ -127,25 +127,35 @@ impl Drop for Mirror {
 
 /// Which tables are to be read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "a set of five")]
+#[expect(clippy::struct_excessive_bools, reason = "a set of six")]
 struct Tables {
     links: bool,
     addresses: bool,
     routes: bool,
     neighbours: bool,
     bridge_ports: bool,
+    /// A link went, or may have.
+    is_removal: bool,
 }
 
 impl Tables {
-    const ALL: Self =
-        Self { links: true, addresses: true, routes: true, neighbours: true, bridge_ports: true };
+    const ALL: Self = Self {
+        links: true,
+        addresses: true,
+        routes: true,
+        neighbours: true,
+        bridge_ports: true,
+        is_removal: false,
+    };
 
     /// What an event may have changed. A link that goes down takes routes and neighbours along.
     fn of(message: &NetlinkMessage<Message>) -> Self {
         let none = Self::default();
         match &message.payload {
-            NetlinkPayload::InnerMessage(Message::NewLink(_) | Message::DelLink(_))
-            | NetlinkPayload::Overrun(_) => Self::ALL,
+            NetlinkPayload::InnerMessage(Message::NewLink(_)) => Self::ALL,
+            NetlinkPayload::InnerMessage(Message::DelLink(_)) | NetlinkPayload::Overrun(_) => {
+                Self { is_removal: true, ..Self::ALL }
+            }
             NetlinkPayload::InnerMessage(Message::NewAddress(_) | Message::DelAddress(_)) => {
                 Self { addresses: true, routes: true, ..none }
             }
@@ -169,6 +179,7 @@ impl Tables {
             routes: self.routes | other.routes,
             neighbours: self.neighbours | other.neighbours,
             bridge_ports: self.bridge_ports | other.bridge_ports,
+            is_removal: self.is_removal | other.is_removal,
         }
     }
 }
@@ -178,16 +189,18 @@ type Events = std::pin::Pin<Box<dyn futures::Stream<Item = Tables> + Send>>;
 /// Reads what events name and publishes it where it differs, until nobody listens.
 async fn follow(handle: Handle, mut events: Events, sender: watch::Sender<NetworkState>) {
     let mut dirty = Tables::default();
+    let mut quiet_from = time::Instant::now();
     loop {
         if dirty == Tables::default() {
             let Some(changed) = events.next().await else { return };
             dirty = changed;
         }
-        let deadline = time::Instant::now() + GATHER;
-        while let Ok(Some(more)) = time::timeout_at(deadline, events.next()).await {
+        while let Ok(Some(more)) = time::timeout_at(quiet_from, events.next()).await {
             dirty = dirty.with(more);
         }
+        quiet_from = time::Instant::now() + GATHER;
         let mut next = sender.borrow().clone();
+        next.removals += u64::from(dirty.is_removal);
         match read(&handle, dirty, &mut next).await {
             Ok(()) => {
                 dirty = Tables::default();

@@ -12,6 +12,8 @@ use tidegate_dataplane::types::{IfIndex, MacAddress};
 pub struct NetworkState {
     /// Grows by one with every change.
     pub version: u64,
+    /// Grows whenever links went: one with the number and name of another may not be that one.
+    pub removals: u64,
     /// The links, by number.
     pub links: Arc<BTreeMap<IfIndex, Link>>,
     /// The addresses that the kernel answers for, in its order: per interface, primary ones first.

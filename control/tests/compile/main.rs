@@ -16,7 +16,7 @@ mod rows_sources;
 mod twin;
 mod world;
 
-use rig::{Compilation, ETH1, Rig, VETH_A, mac, slice, textbook, web};
+use rig::{Compilation, ETH1, Rig, VETH_A, VETH_B, mac, slice, textbook, web};
 use std::sync::Arc;
 use tidegate_control::config::Algorithm;
 use tidegate_control::netlink::NeighbourState;
@@ -257,6 +257,28 @@ fn exact_interfaces_are_always_wanted_and_veths_with_a_backend_behind_them() {
     rig.config.interfaces[0].name = "eth7".to_owned();
     let compiled = rig.compile("");
     assert_eq!(compiled.warnings[0], "interface eth7 not found");
+}
+
+#[test]
+fn an_attached_veth_is_needed_while_it_is_down_and_kept_when_no_backend_is_behind_it() {
+    let needed = |compiled: &Compilation| {
+        let veth = compiled.wanted.iter().find(|w| w.request.index == VETH_B);
+        veth.map(|veth| veth.is_needed)
+    };
+    let text = web("") + &slice("web-1", &["10.244.0.6 gw ready"]);
+    let mut rig = Rig::new();
+    rig.set_up(VETH_B, false);
+    assert_eq!(needed(&rig.compile(&text)), None, "it has no route");
+    rig.set_up(VETH_B, true);
+    assert_eq!(needed(&rig.compile(&text)), Some(true));
+    rig.attached.insert(InterfaceSlot(3), VETH_B);
+    assert_eq!(needed(&rig.compile("")), Some(false));
+    rig.set_up(VETH_B, false);
+    assert_eq!(needed(&rig.compile("")), Some(true));
+    rig.config.interfaces[0].name = "eth1".to_owned();
+    rig.set_up(ETH1, false);
+    let warnings = rig.compile("").warnings.join("; ");
+    assert!(warnings.contains("interface eth1 is down"), "{warnings}");
 }
 
 #[test]

@@ -164,6 +164,11 @@ impl Rig {
         links.values_mut().find(|link| &*link.name == name).unwrap()
     }
 
+    pub(crate) fn set_up(&mut self, index: IfIndex, is_up: bool) {
+        let link = Arc::make_mut(&mut self.network.links).get_mut(&index).unwrap();
+        (link.is_admin_up, link.is_up) = (is_up, is_up);
+    }
+
     pub(crate) fn add_address(&mut self, interface: IfIndex, address: &str) {
         self.add_own(own(interface, address));
     }

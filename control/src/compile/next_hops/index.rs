@@ -78,7 +78,7 @@ impl Index {
         self.ids.range(ends).map(|(_, id)| *id)
     }
 
-    fn behind(&self, interface: IfIndex) -> impl Iterator<Item = NextHopId> {
+    pub(super) fn behind(&self, interface: IfIndex) -> impl Iterator<Item = NextHopId> {
         let ends = (interface, NextHopId(0))..=(interface, NextHopId(u32::MAX));
         self.by_interface.range(ends).map(|(_, id)| *id)
     }

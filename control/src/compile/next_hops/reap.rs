@@ -2,7 +2,7 @@
 
 use super::table::NextHops;
 use tidegate_dataplane::snapshot::NextHop;
-use tidegate_dataplane::types::{BackendSlot, NextHopId};
+use tidegate_dataplane::types::{BackendSlot, IfIndex, NextHopId};
 
 /// Entries looked at per call: a fraction of a millisecond. Those left come at the next.
 const LOOKED_AT_MAX: usize = 4_096;
@@ -29,6 +29,16 @@ impl NextHops {
                 self.leaving.push_back(id);
             }
         }
+    }
+
+    /// Whether flows of any pair, also one that has left, go by this interface.
+    pub(in crate::compile) fn has_flows_by(
+        &self,
+        interface: IfIndex,
+        has_flows: impl Fn(BackendSlot) -> bool,
+    ) -> bool {
+        let hops = self.index.behind(interface).filter_map(|id| self.hop(id));
+        hops.flat_map(|hop| &hop.pairs).any(|(pair, _)| has_flows(pair.slot))
     }
 
     fn free(&mut self, id: NextHopId) {

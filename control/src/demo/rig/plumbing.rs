@@ -41,6 +41,8 @@ pub(super) struct PodEnds<'a> {
     pub(super) node: Node,
     /// The name of the node's end.
     pub(super) interface: &'a str,
+    /// More words of `ip link add`, such as `index 77`.
+    pub(super) options: &'a str,
     /// IPv4, IPv6.
     pub(super) addresses: [IpAddr; 2],
     /// Of each end, in `ip`'s words.
@@ -75,9 +77,9 @@ impl Plumbing {
     }
 
     pub(super) fn connect(self, ends: &PodEnds<'_>) -> Result<(), RigError> {
-        let PodEnds { pod, host, interface, queues, .. } = ends;
+        let PodEnds { pod, host, interface, options, queues, .. } = ends;
         let peer = format!("type veth peer name eth0 {queues} netns {}", pod.name());
-        host.ip(&format!("link add {interface} {queues} {peer}"))?;
+        host.ip(&format!("link add {interface} {options} {queues} {peer}"))?;
         match self {
             Self::PointToPoint => {}
             Self::Bridge | Self::Overlay => {
@@ -96,14 +98,21 @@ impl Plumbing {
             host.ip(&format!("link set {interface} mtu {}", overlay::MTU_BYTES))?;
             pod.ip(&format!("link set eth0 mtu {}", overlay::MTU_BYTES))?;
         }
-        for family in families() {
-            match self {
-                Self::PointToPoint => ends.address_point_to_point(*family),
-                Self::Bridge | Self::Overlay => ends.address_bridged(*family),
-                Self::Routed => ends.address_routed(*family),
-            }?;
-        }
-        Ok(())
+        self.give_ways(ends)
+    }
+
+    /// Gives both ends their addresses and routes, as far as they are missing: the node's first.
+    pub(super) fn give_ways(self, ends: &PodEnds<'_>) -> Result<(), RigError> {
+        families().iter().try_for_each(|family| match self {
+            Self::PointToPoint => ends.address_node(*family).and(ends.route_to_pod(*family)),
+            Self::Bridge | Self::Overlay => Ok(()),
+            Self::Routed => ends.route_to_pod(*family),
+        })?;
+        families().iter().try_for_each(|family| match self {
+            Self::PointToPoint => ends.address_point_to_point(*family),
+            Self::Bridge | Self::Overlay => ends.address_bridged(*family),
+            Self::Routed => ends.address_routed(*family),
+        })
     }
 }
 
@@ -154,35 +163,41 @@ impl PodEnds<'_> {
         }
     }
 
+    fn address_node(&self, family: Family) -> Result<(), RigError> {
+        let (gateway, length) = gateway(self.node, family);
+        self.host.ip(&format!("addr replace {gateway}/{length} dev {}", self.interface)).map(drop)
+    }
+
+    fn route_to_pod(&self, family: Family) -> Result<(), RigError> {
+        let (address, (_, length)) = (self.address(family), gateway(self.node, family));
+        self.host.ip(&format!("route replace {address}/{length} dev {}", self.interface)).map(drop)
+    }
+
     fn address_point_to_point(&self, family: Family) -> Result<(), RigError> {
-        let Self { pod, host, interface, .. } = self;
         let (address, (gateway, length)) = (self.address(family), gateway(self.node, family));
-        host.ip(&format!("addr add {gateway}/{length} dev {interface}"))?;
-        host.ip(&format!("route add {address}/{length} dev {interface}"))?;
-        pod.ip(&format!("addr add {address}/{length} dev eth0"))?;
-        pod.ip(&format!("route add {gateway} dev eth0"))?;
-        pod.ip(&format!("route add default via {gateway} dev eth0")).map(drop)
+        self.pod.ip(&format!("addr replace {address}/{length} dev eth0"))?;
+        self.pod.ip(&format!("route replace {gateway} dev eth0"))?;
+        self.pod.ip(&format!("route replace default via {gateway} dev eth0")).map(drop)
     }
 
     fn address_bridged(&self, family: Family) -> Result<(), RigError> {
         let (address, (gateway, _)) = (self.address(family), gateway(self.node, family));
         let length = subnet_length(family);
-        self.pod.ip(&format!("addr add {address}/{length} dev eth0"))?;
-        self.pod.ip(&format!("route add default via {gateway}")).map(drop)
+        self.pod.ip(&format!("addr replace {address}/{length} dev eth0"))?;
+        self.pod.ip(&format!("route replace default via {gateway}")).map(drop)
     }
 
     fn address_routed(&self, family: Family) -> Result<(), RigError> {
-        let Self { pod, host, interface, .. } = self;
-        let (address, (_, length)) = (self.address(family), gateway(self.node, family));
-        host.ip(&format!("route add {address}/{length} dev {interface}"))?;
-        pod.ip(&format!("addr add {address}/{length} dev eth0"))?;
+        let (pod, address) = (self.pod, self.address(family));
+        let (_, length) = gateway(self.node, family);
+        pod.ip(&format!("addr replace {address}/{length} dev eth0"))?;
         let gateway = match family {
             Family::V4 => LINK_LOCAL_GATEWAY,
             Family::V6 => CALICO_GATEWAY_V6,
         };
         if family == Family::V4 {
-            pod.ip(&format!("route add {gateway} dev eth0"))?;
+            pod.ip(&format!("route replace {gateway} dev eth0"))?;
         }
-        pod.ip(&format!("route add default via {gateway} dev eth0")).map(drop)
+        pod.ip(&format!("route replace default via {gateway} dev eth0")).map(drop)
     }
 }

@@ -2,7 +2,7 @@
 
 use super::plumbing::PodEnds;
 use super::process::Process;
-use super::{NetNs, RigError, RigPlan};
+use super::{NetNs, Plumbing, RigError, RigPlan};
 use crate::model::Family;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
@@ -87,6 +87,9 @@ pub struct Pod {
     address: Ipv4Addr,
     address_v6: Ipv6Addr,
     host_interface: String,
+    plumbing: Plumbing,
+    /// Of each end of its cable, in `ip`'s words.
+    queues: String,
 }
 
 impl Pod {
@@ -100,17 +103,44 @@ impl Pod {
     ) -> Result<Self, RigError> {
         let octet = u8::try_from(10 + index).unwrap_or(u8::MAX);
         let (address, address_v6) = (node.pod_address(octet), node.pod_address_v6(octet.into()));
-        let host_interface = plan.plumbing.host_interface(index);
-        plan.plumbing.connect(&PodEnds {
-            pod: &netns,
-            host,
+        let pod = Self {
+            servers: None,
+            netns,
+            name: name.to_owned(),
             node,
-            interface: &host_interface,
-            addresses: [address.into(), address_v6.into()],
-            queues: &plan.queue_words(),
-        })?;
-        let name = name.to_owned();
-        Ok(Self { servers: None, netns, name, node, address, address_v6, host_interface })
+            address,
+            address_v6,
+            host_interface: plan.plumbing.host_interface(index),
+            plumbing: plan.plumbing,
+            queues: plan.queue_words(),
+        };
+        pod.plug(host, &pod.host_interface)?;
+        Ok(pod)
+    }
+
+    /// Lays the cable, at first or after its node's end was deleted. `end` is that end's name, and
+    /// may go on with words of `ip link add`, such as `index 77`.
+    ///
+    /// # Errors
+    /// A command fails.
+    pub fn plug(&self, host: &NetNs, end: &str) -> Result<(), RigError> {
+        self.plumbing.connect(&self.ends(host, end))
+    }
+
+    /// Gives both ends their addresses and routes, as far as they are missing: some go with a link
+    /// that is set down.
+    ///
+    /// # Errors
+    /// A command fails.
+    pub fn give_ways(&self, host: &NetNs, end: &str) -> Result<(), RigError> {
+        self.plumbing.give_ways(&self.ends(host, end))
+    }
+
+    fn ends<'a>(&'a self, host: &'a NetNs, end: &'a str) -> PodEnds<'a> {
+        let (interface, options) = end.split_once(' ').unwrap_or((end, ""));
+        let addresses = [self.address.into(), self.address_v6.into()];
+        let (pod, node, queues) = (&self.netns, self.node, &*self.queues);
+        PodEnds { pod, host, node, interface, options, addresses, queues }
     }
 
     /// Starts servers on the `(HTTP, UDP)` ports, and returns when both are bound. `binary` is
