@@ -16,5 +16,6 @@ pub mod setting;
 pub mod shuffle;
 pub mod soak;
 pub mod spread;
+pub mod steady;
 pub mod tidy;
 pub mod watching;

@@ -2,6 +2,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use rustix::net::sockopt::set_socket_linger;
 use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -157,6 +158,14 @@ impl Session {
     /// The kernel has forgotten the socket.
     pub fn local_address(&self) -> Result<SocketAddr> {
         Ok(self.0.get_ref().local_addr()?)
+    }
+
+    /// Ends it by a reset, so that nobody has to remember it.
+    ///
+    /// # Errors
+    /// The kernel has forgotten the socket.
+    pub fn reset(self) -> Result<()> {
+        Ok(set_socket_linger(self.0.get_ref(), Some(Duration::ZERO))?)
     }
 
     /// Asks who serves it.
