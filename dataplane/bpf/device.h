@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
-/* What the kernel itself says of the device that a frame came by (Linux 6.2; older ones say nothing).
+/* What the kernel itself says of the device that a frame came by (since Linux 6.2).
  * The tables that we are told of it by lag behind a change by some milliseconds. */
 #ifndef TIDEGATE_DEVICE_H
 #define TIDEGATE_DEVICE_H

@@ -50,8 +50,8 @@ static __always_inline bool is_same_mac(const __u8 *a, const volatile __u8 *b)
 		 (a[5] ^ b[5]));
 }
 
-/* Ours as we were told, or as of this moment: to a packet of a live flow the kernel would answer with
- * a reset. */
+/* Ours as we were told, or as of this moment: to a packet of a live flow the kernel would answer
+ * with a reset. */
 static __always_inline bool is_own_mac(struct xdp_md *ctx, const __u8 *mac,
 				       const struct interface *interface)
 {

@@ -1,5 +1,7 @@
 //! Handshakes in the backend's place, segment by segment.
 
+mod modes;
+
 use super::{NOW, client, fixture, later};
 use crate::admission::{Admission, SynProxyMode};
 use crate::flow_table::FlowState;
@@ -10,9 +12,8 @@ use crate::snapshot::{NextHop, NextHopState, Selection, Snapshot};
 use crate::stats::CookieEvent;
 use crate::testing::{
     BACKEND_MAC, CLIENT_MAC, Family, Fixture, GATEWAY_INNER_MAC, GATEWAY_MAC, INNER, OUTER,
-    checksums_are_right, ends, icmp_error, send, tcp_frame, tcp_frame_with,
+    checksums_are_right, ends, icmp_error, send, tcp_frame_with,
 };
-use crate::types::Time;
 use crate::verdict::{DropReason, PassReason, RejectReason, Verdict};
 use etherparse::TcpOptionElement::{
     self, MaximumSegmentSize, SelectiveAcknowledgement, SelectiveAcknowledgementPermitted,
@@ -377,49 +378,6 @@ fn what_refuses_a_syn_refuses_it_before_any_cookie() {
         talk.snapshot.next_hops = talk.snapshot.next_hops.iter().map(away).collect();
         assert_eq!(talk.syn(ISN).0, Verdict::Drop(DropReason::NeighFailed));
     }
-}
-
-#[test]
-fn auto_begins_at_half_the_limit_of_handshakes_and_ends_below_a_quarter() {
-    for family in Family::ALL {
-        let base = with(family, true, SynProxyMode::Auto);
-        let admission = Admission { embryonic_flows_max: 16, ..base.admission };
-        let (mut pipeline, snapshot) = super::rig(&Fixture { admission, ..base });
-        let syn = |pipeline: &mut Pipeline, port, flags| {
-            let frame = tcp_frame(&family.client(1, port), family.front(), flags, b"");
-            send(pipeline, &snapshot, &frame, NOW).0
-        };
-        let ports = 4_000..4_008;
-        assert!(ports.clone().all(|p| syn(&mut pipeline, p, SYN) == Verdict::Forward(INNER)));
-        assert_eq!(syn(&mut pipeline, 5_000, SYN), COOKIE);
-        for port in ports.take(4) {
-            assert_eq!(syn(&mut pipeline, 5_000, SYN), COOKIE, "{}", pipeline.flows.embryonic());
-            syn(&mut pipeline, port, RST);
-        }
-        assert_eq!(pipeline.flows.embryonic(), 4);
-        assert_eq!(syn(&mut pipeline, 5_000, SYN), COOKIE, "not below a quarter");
-        pipeline.note_gate();
-        assert_eq!(pipeline.flows.counters().work.syn_proxy_on.get(), 1);
-        syn(&mut pipeline, 4_004, RST);
-        assert_eq!(syn(&mut pipeline, 5_000, SYN), Verdict::Forward(INNER));
-        pipeline.note_gate();
-        assert_eq!(pipeline.flows.counters().work.syn_proxy_on.get(), 0);
-    }
-}
-
-#[test]
-fn off_answers_nothing_however_many_come() {
-    let base = with(Family::V4, true, SynProxyMode::Off);
-    let admission = Admission { embryonic_flows_max: 16, ..base.admission };
-    let (mut pipeline, snapshot) = super::rig(&Fixture { admission, ..base });
-    for port in 0..100 {
-        let frame = tcp_frame(&Family::V4.client(1, 4_000 + port), Family::V4.front(), SYN, b"");
-        let now = Time(NOW.0 + u64::from(port) * 1_000_000);
-        assert_eq!(send(&mut pipeline, &snapshot, &frame, now).0, Verdict::Forward(INNER));
-        pipeline.flows.changes_mut().begun.clear();
-        pipeline.flows.changes_mut().removed.clear();
-    }
-    assert_eq!(pipeline.flows.len(), 16);
 }
 
 /// A router before the client says that an answer is too big: the backend must know its number.
