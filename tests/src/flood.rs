@@ -11,30 +11,28 @@ use std::time::Duration;
 use tidegate_control::demo::rig::NetNs;
 use tidegate_dataplane::random::Random;
 
-/// SYNs between two pauses.
-const BURST_PACKETS: u64 = 64;
-
 /// How long a pause is at least.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// Floods the fronts in turn until it is asked to stop. Returns how many SYNs were sent.
+/// Floods the fronts in turn until it is asked to stop, with `burst` SYNs to each between two
+/// pauses. Returns how many were sent.
 ///
 /// # Errors
 /// A raw socket cannot be had, or a packet cannot be sent.
-pub fn run(netns: &NetNs, fronts: &[SocketAddr], stop: &AtomicBool) -> Result<u64> {
+pub fn run(netns: &NetNs, fronts: &[SocketAddr], burst: u64, stop: &AtomicBool) -> Result<u64> {
     netns.enter(|| {
         let sockets = fronts.iter().map(|front| Ok((raw_socket(*front)?, *front)));
         let sockets: Vec<_> = sockets.collect::<Result<_>>()?;
         let (mut random, mut sent) = (Random::new(7), 0);
         while !stop.load(Ordering::Relaxed) {
             for (socket, front) in &sockets {
-                for _ in 0..BURST_PACKETS {
+                for _ in 0..burst {
                     let packet = syn(*front, &mut random)?;
                     // The port of a raw socket's peer means nothing, and IPv6 wants it 0.
                     let to = SocketAddr::new(front.ip(), 0);
                     socket.send_to(&packet, to).context("send a SYN")?;
                 }
-                sent += BURST_PACKETS;
+                sent += burst;
             }
             std::thread::sleep(PAUSE);
         }
