@@ -78,6 +78,23 @@ impl Bed {
         rows.find(|row| row.stage == stage && row.kind == kind).context("no such row")
     }
 
+    /// Waits until every measured packet is in the file; says else how many are missing, or why
+    /// nobody can tell.
+    fn wait_for_file(&self) -> Result<()> {
+        let difference = || -> Result<()> {
+            let total = self.row("total", "all")?.count;
+            let file = read(&fs::read(&self.log)?)?.get("all").map_or(0, |all| all.count);
+            ensure!(file == total, "{file} of {total} packets are in it");
+            Ok(())
+        };
+        let mut last = Ok(());
+        let waited = wait_until("the file holds what was measured", PATIENCE, || {
+            last = difference();
+            last.is_ok()
+        });
+        last.and_then(|()| waited).context("the file does not hold what was measured")
+    }
+
     /// What the read-only listener answers on the gateway's loopback.
     fn download(&self, path: &str) -> Result<String> {
         let curl = format!("curl -sS -m 5 --fail http://127.0.0.1:10270/api/v1/latency{path}");
@@ -98,12 +115,7 @@ fn ensure_same(found: &Figures, told: &StageReport, what: &str) -> Result<()> {
 fn every_form_of_latency_says_the_same_to_an_independent_reader() -> Result<()> {
     let bed = Bed::start()?;
     bed.load()?;
-    let is_equal = || -> Result<bool> {
-        let total = bed.row("total", "all")?;
-        let file = read(&fs::read(&bed.log)?)?;
-        Ok(file.get("all").is_some_and(|all| all.count == total.count))
-    };
-    wait_until("the file holds what was measured", PATIENCE, || is_equal().unwrap_or(false))?;
+    bed.wait_for_file()?;
 
     let total = bed.row("total", "all")?;
     ensure!(total.count >= u64::from(FLOWS) * 4 * 2, "{total:?}");
