@@ -31,7 +31,7 @@ pub fn print(text: &str) -> Result<(), Fault> {
 /// Writes to stdout, of which there may be more. Whether anybody still reads.
 ///
 /// # Errors
-/// As [`print`].
+/// As [`print()`].
 pub fn print_on(text: &str) -> Result<bool, Fault> {
     let mut stdout = io::stdout().lock();
     let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());

@@ -18,7 +18,7 @@ pub struct IpFields {
     pub is_whole: bool,
 }
 
-/// Bytes of the header that [`write`] writes between these addresses.
+/// Bytes of the header that [`write()`] writes between these addresses.
 #[inline]
 pub fn header_bytes(key: &FlowKey) -> usize {
     if key.src.is_v4() { IPV4_BYTES_MIN } else { IPV6_BYTES }

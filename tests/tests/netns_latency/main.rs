@@ -92,7 +92,7 @@ impl Bed {
             last = difference();
             last.is_ok()
         });
-        last.and_then(|()| waited).context("the file does not hold what was measured")
+        last.and(waited).context("the file does not hold what was measured")
     }
 
     /// What the read-only listener answers on the gateway's loopback.
