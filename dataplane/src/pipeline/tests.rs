@@ -8,6 +8,7 @@ mod reasons;
 mod rows;
 mod syn_proxy;
 mod traffic;
+mod udp;
 
 use crate::affinity::AffinityTable;
 use crate::datagrams::DatagramTable;
