@@ -317,8 +317,8 @@ static __always_inline int parse_v4(void *l3, void *end, struct packet *packet)
 static __always_inline int parse_v6(struct xdp_md *ctx, void *l3, struct packet *packet)
 {
 	void *end = (void *)(long)ctx->data_end;
+	__u32 total, offset, l3_offset = l3 - (void *)(long)ctx->data;
 	struct ipv6hdr *ip = l3;
-	__u32 total, offset;
 	int reason;
 
 	if ((void *)(ip + 1) > end)
@@ -329,7 +329,7 @@ static __always_inline int parse_v6(struct xdp_md *ctx, void *l3, struct packet 
 		return PASS_MALFORMED;
 	__builtin_memcpy(packet->key.src, &ip->saddr, sizeof(packet->key.src));
 	__builtin_memcpy(packet->key.dst, &ip->daddr, sizeof(packet->key.dst));
-	reason = find_upper(ctx, ip, ETH_HLEN, packet, &offset);
+	reason = find_upper(ctx, ip, l3_offset, packet, &offset);
 	if (reason != PARSED)
 		return reason;
 	if (offset > total)
@@ -338,15 +338,42 @@ static __always_inline int parse_v6(struct xdp_md *ctx, void *l3, struct packet 
 		return parse_part(packet);
 	if (packet->key.protocol == IPPROTO_ICMPV6 && packet->part == WHOLE)
 		return parse_error_v6(ctx, l3 + offset,
-				      (struct extent){ ETH_HLEN + offset, total - offset }, packet);
+				      (struct extent){ l3_offset + offset, total - offset }, packet);
 	return parse_l4(l3 + offset, end, total - offset, packet);
+}
+
+/* An 802.1Q tag, behind the Ethernet addresses and the tag's own type. */
+struct vlan_tag {
+	__be16 control;
+	__be16 protocol;
+};
+
+#define VLAN_ID 0x0fff /* of the control field; all ones are reserved */
+
+/* The VLANs of which the host has an interface: their packets are that interface's. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, VLANS_MAX);
+	__type(key, struct vlan_key);
+	__type(value, __u8);
+} vlans SEC(".maps");
+
+/* Whether the packets of a VLAN may be ours; those of none (0, a priority alone) may. */
+static __always_inline bool is_vlan_free(__u32 ifindex, const struct vlan_tag *tag)
+{
+	struct vlan_key key = { .ifindex = ifindex, .id = bpf_ntohs(tag->control) & VLAN_ID };
+
+	return key.id != VLAN_ID && !bpf_map_lookup_elem(&vlans, &key);
 }
 
 static __always_inline int parse(struct xdp_md *ctx, const struct interface *interface,
 				 struct packet *packet)
 {
 	struct ethhdr *eth = (void *)(long)ctx->data;
-	void *end = (void *)(long)ctx->data_end;
+	void *end = (void *)(long)ctx->data_end, *l3 = eth + 1;
+	struct vlan_tag *tag = l3;
+	__be16 protocol;
 	bool is_group;
 
 	if ((void *)(eth + 1) > end)
@@ -354,16 +381,25 @@ static __always_inline int parse(struct xdp_md *ctx, const struct interface *int
 	is_group = eth->h_dest[0] & 1;
 	if (!is_group && !is_own_mac(ctx, eth->h_dest, interface))
 		return PASS_OTHERHOST;
-	switch (eth->h_proto) {
+	protocol = eth->h_proto;
+	if (protocol == bpf_htons(ETH_P_8021Q)) {
+		if ((void *)(tag + 1) > end)
+			return PASS_MALFORMED;
+		if (!is_vlan_free(ctx->ingress_ifindex, tag))
+			return PASS_VLAN_TAGGED;
+		l3 = tag + 1;
+		protocol = tag->protocol;
+	}
+	switch (protocol) {
 	case bpf_htons(ETH_P_IP):
-		return is_group ? PASS_NO_SERVICE : parse_v4(eth + 1, end, packet);
+		return is_group ? PASS_NO_SERVICE : parse_v4(l3, end, packet);
 	case bpf_htons(ETH_P_IPV6):
-		return is_group ? PASS_NO_SERVICE : parse_v6(ctx, eth + 1, packet);
+		return is_group ? PASS_NO_SERVICE : parse_v6(ctx, l3, packet);
 	case bpf_htons(ETH_P_8021Q):
 	case bpf_htons(ETH_P_8021AD):
 		return PASS_VLAN_TAGGED;
 	default:
-		return PASS_NOT_IP;
+		return l3 == eth + 1 ? PASS_NOT_IP : PASS_VLAN_TAGGED;
 	}
 }
 

@@ -14,6 +14,7 @@
 #define QUEUES_MAX 1024
 #define WORKERS_MAX 64
 #define DATAGRAMS_MAX 4096
+#define VLANS_MAX 4096
 
 /* IPv6 extension headers in one packet: all that RFC 8200 section 4.1 knows, destination options
  * twice. */
@@ -90,6 +91,12 @@ struct interface {
 	__u8 mac[6];
 	__u8 is_for_pods; /* only pods are behind it: cluster IPs are fronts here */
 	__u8 zero;
+};
+
+struct vlan_key {
+	__u32 ifindex;
+	__u16 id;
+	__u16 zero;
 };
 
 struct queue_key {

@@ -225,7 +225,7 @@ reasons! {
         NoService = ("NO_SERVICE", "xdp", Traffic, "nothing: the node's own traffic"),
         /// A fragment.
         Fragment = ("FRAGMENT", "xdp", Traffic, "nothing: the kernel reassembles"),
-        /// Carries an 802.1Q tag in band.
+        /// Of a VLAN that has an interface of its own, or tagged twice, or not IP behind its tag.
         VlanTagged = ("VLAN_TAGGED", "xdp", Traffic, "nothing: the kernel's VLAN device takes it"),
         /// Too short or malformed for the XDP program.
         Malformed = ("MALFORMED", "xdp", Traffic, "nothing: the kernel drops and counts it"),

@@ -147,6 +147,7 @@ fn start(rig: &Rig, workers: usize, queues: u32) -> Result<Engine> {
             copy_mode: CopyMode::Auto,
             is_small: true,
             side: Side::Clients,
+            vlans: Vec::new(),
         })?;
         assert_eq!(attachment.attach_mode, AttachMode::Native);
         let binding = &attachment.queues[0];

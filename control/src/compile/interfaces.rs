@@ -60,7 +60,8 @@ pub(super) fn wanted(
             || egress.contains(&link.index)
             || (is_attached && !link.is_up);
         let is_chosen = is_needed || is_attached;
-        match (obstacle(link), too_large(link, config.memory.frame_size)) {
+        let refusal = refusal(network, link, config.memory.frame_size);
+        match (obstacle(link), refusal) {
             (None, Some(refusal)) if is_chosen => warnings.push(refusal),
             (None, None) if is_chosen => chosen.push((link, entry, is_needed)),
             (Some(obstacle), _) if entry.is_exact() => warnings.push(obstacle),
@@ -73,8 +74,8 @@ pub(super) fn wanted(
     for (link, entry, is_needed) in chosen {
         match slots.slot(link.index) {
             Some(slot) => {
-                let mac = network.own_mac(link);
-                let request = request((slot, mac), link, entry, warnings);
+                let given = (slot, network.own_mac(link), vlans(network, link));
+                let request = request(given, link, entry, warnings);
                 wanted.extend(request.map(|request| WantedInterface {
                     request,
                     role: entry.role,
@@ -126,12 +127,37 @@ pub(super) fn obstacle(link: &Link) -> Option<String> {
     None
 }
 
+/// Why a link that could be attached must not be.
+pub(super) fn refusal(network: &NetworkState, link: &Link, frame_size: u32) -> Option<String> {
+    too_large(link, frame_size).or_else(|| hides_tags(network, link))
+}
+
+/// The VLANs of which the host has interfaces on a link, or on the bridge or bond that it is of.
+fn vlans(network: &NetworkState, link: &Link) -> Vec<u16> {
+    let bearers = [Some(link.index), link.master];
+    let is_on = |child: &&Link| child.peer.is_some() && bearers.contains(&child.peer);
+    network.links.values().filter(is_on).filter_map(|child| child.vlan).collect()
+}
+
+/// Where the device takes tags out, what belongs to a VLAN's interface looks as if it were for the
+/// link itself (T9).
+fn hides_tags(network: &NetworkState, link: &Link) -> Option<String> {
+    let vlans = if link.strips_tags { vlans(network, link) } else { Vec::new() };
+    let id = vlans.first()?;
+    let name = &link.name;
+    let peer = if &*link.kind == "veth" { ", and on its peer txvlan off" } else { "" };
+    Some(format!(
+        "interface {name} not attached: VLAN {id} has an interface on it, and tags are taken out \
+         before XDP sees them: ethtool -K {name} rxvlan off{peer}"
+    ))
+}
+
 /// What a frame holds beside the packet: the kernel's headroom, the Ethernet header and a VLAN tag.
 const FRAME_OVERHEAD_BYTES: u32 = 256 + 14 + 4;
 
 /// Why packets of this link do not fit a frame, and what to type. A packet is one frame: what is
 /// larger would be lost at the socket, one by one.
-pub(super) fn too_large(link: &Link, frame_size: u32) -> Option<String> {
+fn too_large(link: &Link, frame_size: u32) -> Option<String> {
     let mtu_max = |frame_size: u32| frame_size - FRAME_OVERHEAD_BYTES;
     let (name, mtu, here) = (&link.name, link.mtu_bytes, mtu_max(frame_size));
     if mtu <= here {
@@ -159,7 +185,7 @@ const FRAME_SIZE_MAX: u32 = 4096;
 const MTU_NATIVE_MAX: u32 = 3498;
 
 fn request(
-    (slot, mac): (InterfaceSlot, MacAddress),
+    (slot, mac, vlans): (InterfaceSlot, MacAddress, Vec<u16>),
     link: &Link,
     entry: &InterfaceConfig,
     warnings: &mut Vec<String>,
@@ -185,6 +211,7 @@ fn request(
         // The near end of a pod; an uplink that is a veth, as in a lab, carries more.
         is_small: &*link.kind == "veth" && entry.role == Role::Backend,
         side: side(entry),
+        vlans,
     };
     (!request.queues.is_empty()).then_some(request)
 }

@@ -31,6 +31,11 @@ pub trait Hooks {
     /// # Errors
     /// The kernel refused.
     fn set_mac(&mut self, slot: InterfaceSlot, mac: MacAddress) -> Result<(), EngineError>;
+    /// Follows which VLANs have interfaces on it.
+    ///
+    /// # Errors
+    /// There are too many.
+    fn set_vlans(&mut self, slot: InterfaceSlot, vlans: &[u16]) -> Result<(), EngineError>;
     /// Detaches. Idempotent.
     fn detach(&mut self, slot: InterfaceSlot);
 }
@@ -42,6 +47,10 @@ impl Hooks for Engine {
 
     fn set_mac(&mut self, slot: InterfaceSlot, mac: MacAddress) -> Result<(), EngineError> {
         Self::set_mac(self, slot, mac)
+    }
+
+    fn set_vlans(&mut self, slot: InterfaceSlot, vlans: &[u16]) -> Result<(), EngineError> {
+        Self::set_vlans(self, slot, vlans)
     }
 
     fn detach(&mut self, slot: InterfaceSlot) {
@@ -149,6 +158,7 @@ impl Attachments {
             match self.live.get_mut(&request.slot) {
                 Some(live) if is_as_wanted(&live.request, request) => {
                     follow_mac(hooks, live, request.mac);
+                    follow_vlans(hooks, live, &request.vlans);
                     self.follow_name(request);
                 }
                 Some(_) => {
@@ -269,6 +279,16 @@ fn follow_mac(hooks: &mut impl Hooks, live: &mut Live, mac: MacAddress) {
     }
 }
 
+fn follow_vlans(hooks: &mut impl Hooks, live: &mut Live, vlans: &[u16]) {
+    if live.request.vlans == vlans {
+        return;
+    }
+    match hooks.set_vlans(live.request.slot, vlans) {
+        Ok(()) => live.request.vlans = vlans.to_vec(),
+        Err(error) => tracing::warn!(%error, "cannot leave a VLAN to the kernel"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -282,6 +302,7 @@ mod tests {
         refuses: BTreeSet<u32>,
         tried: Vec<u32>,
         macs: Vec<MacAddress>,
+        vlans: Vec<Vec<u16>>,
     }
 
     impl Hooks for Fake {
@@ -301,6 +322,11 @@ mod tests {
             Ok(())
         }
 
+        fn set_vlans(&mut self, _: InterfaceSlot, vlans: &[u16]) -> Result<(), EngineError> {
+            self.vlans.push(vlans.to_vec());
+            Ok(())
+        }
+
         fn detach(&mut self, _: InterfaceSlot) {}
     }
 
@@ -315,6 +341,7 @@ mod tests {
             copy_mode: CopyMode::Auto,
             is_small: false,
             side: Side::Clients,
+            vlans: Vec::new(),
         };
         let link = Link { mtu_bytes: 9000, ..Link::ethernet(request.index, &request.name) };
         WantedInterface { request, role: Role::Both, is_required: true, is_needed: true, link }
@@ -448,6 +475,18 @@ mod tests {
         assert_eq!(lost.iter().map(|live| live.request.slot.0).collect::<Vec<_>>(), [2]);
         assert!(attachments.attach(&mut hooks, &[wanted(1), wanted(2)], now));
         assert_eq!(hooks.tried, [11, 12, 12]);
+    }
+
+    #[test]
+    fn a_vlan_that_gets_an_interface_is_left_to_the_kernel_without_a_new_attach() {
+        let (mut attachments, mut hooks) = (Attachments::default(), Fake::default());
+        attachments.attach(&mut hooks, &[wanted(1)], Instant::now());
+        let mut with_vlan = wanted(1);
+        with_vlan.request.vlans = vec![7];
+        for _ in 0..2 {
+            assert!(!attachments.attach(&mut hooks, &[with_vlan.clone()], Instant::now()));
+        }
+        assert_eq!((hooks.vlans, hooks.tried.len()), (vec![vec![7]], 1));
     }
 
     fn binding(copy_mode: CopyMode) -> QueueBinding {

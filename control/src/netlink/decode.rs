@@ -7,7 +7,7 @@ use rtnetlink::packet_route::address::{
     AddressAttribute, AddressFlags, AddressMessage, AddressScope,
 };
 use rtnetlink::packet_route::link::{
-    LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage,
+    InfoData, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage,
 };
 use rtnetlink::packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourExtFlags, NeighbourMessage,
@@ -23,19 +23,13 @@ use tidegate_dataplane::types::{IfIndex, MacAddress};
 pub(super) fn link(message: &LinkMessage) -> Link {
     let flags = message.header.flags;
     let mut link = Link {
-        index: IfIndex(message.header.index),
-        name: "".into(),
-        mac: MacAddress::default(),
         mtu_bytes: 0,
         is_admin_up: flags.contains(LinkFlags::Up),
         // LowerUp is carrier: the kernel's own fib ignores a link without it.
         is_up: flags.contains(LinkFlags::Up) && flags.contains(LinkFlags::LowerUp),
         is_ethernet: message.header.link_layer_type == LinkLayerType::Ether,
         is_loopback: flags.contains(LinkFlags::Loopback),
-        kind: "".into(),
-        master: None,
-        rx_queue_count: 1,
-        peer: None,
+        ..Link::ethernet(IfIndex(message.header.index), "")
     };
     for attribute in &message.attributes {
         match attribute {
@@ -45,7 +39,10 @@ pub(super) fn link(message: &LinkMessage) -> Link {
             LinkAttribute::Controller(index) => link.master = Some(IfIndex(*index)),
             LinkAttribute::NumRxQueues(count) => link.rx_queue_count = *count,
             LinkAttribute::Link(index) => link.peer = Some(IfIndex(*index)),
-            LinkAttribute::LinkInfo(infos) => link.kind = kind(infos),
+            LinkAttribute::LinkInfo(infos) => {
+                link.kind = kind(infos);
+                link.vlan = vlan(infos);
+            }
             _ => {}
         }
     }
@@ -58,6 +55,18 @@ fn kind(infos: &[LinkInfo]) -> Box<str> {
         _ => None,
     });
     kind.unwrap_or_default().into()
+}
+
+/// The VLAN of a VLAN's interface. An 802.1ad one's packets are never ours, whatever its number.
+fn vlan(infos: &[LinkInfo]) -> Option<u16> {
+    let data = infos.iter().find_map(|info| match info {
+        LinkInfo::Data(InfoData::Vlan(data)) => Some(data),
+        _ => None,
+    });
+    data?.iter().find_map(|field| match field {
+        InfoVlan::Id(id) => Some(*id),
+        _ => None,
+    })
 }
 
 fn mac(bytes: &[u8]) -> Option<MacAddress> {
@@ -271,6 +280,7 @@ pub(super) fn neighbour(message: &NeighbourMessage) -> Option<((IfIndex, IpAddr)
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rtnetlink::packet_route::link::InfoKind;
 
     #[test]
     fn addresses_that_are_not_in_use_are_left_out_and_passing_ones_marked() {
@@ -295,6 +305,18 @@ mod tests {
         ] {
             assert_eq!(decoded(of, flags), expected, "{of} {flags:?}");
         }
+    }
+
+    #[test]
+    fn an_interface_of_a_vlan_tells_which_and_on_what() {
+        let mut message = LinkMessage::default();
+        let data = InfoData::Vlan(vec![InfoVlan::Id(7)]);
+        let infos = vec![LinkInfo::Kind(InfoKind::Vlan), LinkInfo::Data(data)];
+        message.attributes.push(LinkAttribute::LinkInfo(infos));
+        message.attributes.push(LinkAttribute::Link(3));
+        let decoded = link(&message);
+        assert_eq!((&*decoded.kind, decoded.vlan), ("vlan", Some(7)));
+        assert_eq!(decoded.peer, Some(IfIndex(3)));
     }
 
     fn default_by(interface: u32, more: Vec<RouteAttribute>) -> RouteMessage {

@@ -3,6 +3,7 @@
 use super::channels;
 use super::decode;
 use super::error::NetlinkError;
+use super::features;
 use super::state::NetworkState;
 use futures::{StreamExt, TryStreamExt};
 use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
@@ -242,6 +243,13 @@ async fn read(
         for (index, count) in channels::receive_queues().await {
             if let Some(link) = links.get_mut(&index) {
                 link.rx_queue_count = count;
+            }
+        }
+        if links.values().any(|link| link.vlan.is_some()) {
+            for index in features::tag_stripping().await {
+                if let Some(link) = links.get_mut(&index) {
+                    link.strips_tags = true;
+                }
             }
         }
         state.links = Arc::new(links);

@@ -4,6 +4,7 @@
 mod channels;
 mod decode;
 mod error;
+mod features;
 mod mirror;
 mod resolve;
 mod road;

@@ -65,6 +65,11 @@ pub struct Link {
     /// The device below (VLAN, macvlan) or at the other end (veth), where in this namespace or
     /// told by number.
     pub peer: Option<IfIndex>,
+    /// Of a VLAN's interface, which VLAN.
+    pub vlan: Option<u16>,
+    /// The device takes VLAN tags out of what it receives (`rx-vlan-offload`), so that an XDP
+    /// program does not see them. Asked only where VLANs have interfaces.
+    pub strips_tags: bool,
 }
 
 impl Link {
@@ -83,6 +88,8 @@ impl Link {
             master: None,
             rx_queue_count: 1,
             peer: None,
+            vlan: None,
+            strips_tags: false,
         }
     }
 }

@@ -16,12 +16,12 @@ mod rows_sources;
 mod twin;
 mod world;
 
-use rig::{Compilation, ETH1, Rig, VETH_A, VETH_B, mac, slice, textbook, web};
+use rig::{Compilation, ETH0, ETH1, Rig, VETH_A, VETH_B, mac, slice, textbook, web};
 use std::sync::Arc;
 use tidegate_control::config::Algorithm;
 use tidegate_control::netlink::NeighbourState;
 use tidegate_dataplane::snapshot::{NextHopState, Picker, Selection};
-use tidegate_dataplane::types::{InterfaceSlot, IpAddress, MacAddress};
+use tidegate_dataplane::types::{IfIndex, InterfaceSlot, IpAddress, MacAddress};
 
 #[test]
 fn the_textbook_manifest_is_served_as_it_is() {
@@ -279,6 +279,26 @@ fn an_attached_veth_is_needed_while_it_is_down_and_kept_when_no_backend_is_behin
     rig.set_up(ETH1, false);
     let warnings = rig.compile("").warnings.join("; ");
     assert!(warnings.contains("interface eth1 is down"), "{warnings}");
+}
+
+#[test]
+fn vlans_with_interfaces_are_the_kernels_and_hidden_tags_are_refused_with_the_fix() {
+    let mut rig = Rig::attached();
+    rig.add_link(IfIndex(9), "eth1.7");
+    let child = rig.link_mut("eth1.7");
+    (child.kind, child.vlan, child.peer) = ("vlan".into(), Some(7), Some(ETH1));
+    let vlans = |compiled: &Compilation| {
+        let eth1 = compiled.wanted.iter().find(|wanted| wanted.request.name == "eth1");
+        eth1.map(|wanted| wanted.request.vlans.clone())
+    };
+    assert_eq!(vlans(&rig.compile("")), Some(vec![7]));
+    rig.link_mut("eth1").strips_tags = true;
+    let compiled = rig.compile("");
+    assert_eq!(vlans(&compiled), None);
+    let fix = "ethtool -K eth1 rxvlan off";
+    assert!(compiled.warnings[0].ends_with(fix), "{:?}", compiled.warnings);
+    rig.link_mut("eth1.7").peer = Some(ETH0);
+    assert_eq!(vlans(&rig.compile("")), Some(vec![]), "no VLAN on it");
 }
 
 #[test]

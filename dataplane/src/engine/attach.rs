@@ -2,7 +2,7 @@
 
 use crate::engine::bind::BoundQueue;
 use crate::engine::{AttachRequest, Attachment, Engine, EngineError};
-use crate::types::InterfaceSlot;
+use crate::types::{IfIndex, InterfaceSlot};
 use crate::xdp::hook::AttachedProgram;
 
 /// An attached interface as the engine remembers it.
@@ -61,6 +61,8 @@ impl Engine {
         let (program, before) = (before.program.take(), before.request.clone());
         self.announce_egress(request.slot, None).ok();
         queues.into_iter().for_each(|bound| self.release_queue(&before, bound));
+        // What is refused here is refused once more, and told, when the interface goes live.
+        self.leave_vlans(request.index, &before.vlans, &request.vlans).ok();
         program
     }
 
@@ -77,6 +79,7 @@ impl Engine {
             }
         }
         self.announce_egress(request.slot, bindings.first().map(|b| b.worker))?;
+        self.leave_vlans(request.index, &[], &request.vlans)?;
         // Load-bearing: last. Until here the program passes everything of this interface.
         self.steering.interfaces.set(request.index, request.slot, request.mac, request.side)?;
         Ok(bindings)
@@ -87,6 +90,7 @@ impl Engine {
     pub fn detach(&mut self, slot: InterfaceSlot) {
         let Some(interface) = self.attached.remove(&slot) else { return };
         self.steering.interfaces.remove(interface.request.index).ok();
+        self.leave_vlans(interface.request.index, &interface.request.vlans, &[]).ok();
         self.announce_egress(slot, None).ok();
         // Before the sockets close: the other order has crashed drivers.
         drop(interface.program);
@@ -121,5 +125,29 @@ impl Engine {
         interface.request.mac = mac;
         let AttachRequest { index, side, .. } = interface.request;
         self.steering.interfaces.set(index, slot, mac, side)
+    }
+
+    /// An interface of which the host has other VLANs now: the packets of these are the kernel's.
+    ///
+    /// # Errors
+    /// More VLANs than the program's map takes.
+    pub fn set_vlans(&mut self, slot: InterfaceSlot, vlans: &[u16]) -> Result<(), EngineError> {
+        let Some(interface) = self.attached.get_mut(&slot) else { return Ok(()) };
+        let before = core::mem::replace(&mut interface.request.vlans, vlans.to_vec());
+        let index = interface.request.index;
+        self.leave_vlans(index, &before, vlans)
+    }
+
+    /// New ones first: no packet of a VLAN that stays the kernel's may be ours meanwhile.
+    fn leave_vlans(
+        &self,
+        interface: IfIndex,
+        before: &[u16],
+        now: &[u16],
+    ) -> Result<(), EngineError> {
+        let vlans = &self.steering.vlans;
+        now.iter().try_for_each(|id| vlans.leave(interface, *id))?;
+        let mut gone = before.iter().filter(|id| !now.contains(id));
+        gone.try_for_each(|id| vlans.take(interface, *id))
     }
 }

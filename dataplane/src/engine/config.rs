@@ -148,6 +148,8 @@ pub struct AttachRequest {
     pub is_small: bool,
     /// Whose traffic enters by it.
     pub side: Side,
+    /// The VLANs on it of which the host has interfaces: they stay the kernel's.
+    pub vlans: Vec<u16>,
 }
 
 /// What the kernel granted.

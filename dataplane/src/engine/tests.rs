@@ -2,6 +2,7 @@
 //! the test's own, so these tests need root.
 
 mod fragments;
+mod vlans;
 mod zero_copy;
 
 use crate::clock;
@@ -77,6 +78,7 @@ fn request() -> AttachRequest {
         copy_mode: CopyMode::Copy,
         is_small: true,
         side: Side::Clients,
+        vlans: Vec::new(),
     }
 }
 

@@ -4,6 +4,7 @@ use crate::flow_table::Proxy;
 use crate::flow_table::embryonic::NOWHERE;
 use crate::flow_table::tcp::FlowState;
 use crate::packet::checksum::{address_sum, difference, port_sum};
+use crate::packet::vlan::VlanTag;
 use crate::types::{
     BackendSlot, FlowKey, InterfaceSlot, IpAddress, L4Port, MacAddress, NextHopId, Protocol,
     ServiceId,
@@ -111,6 +112,8 @@ pub struct FlowEntry {
     /// How it came to be: whatever its packets need besides new addresses stands in the second
     /// line, and is not looked for where this says plain.
     pub kind: FlowKind,
+    /// The VLAN tag that replies leave with.
+    pub client_tag: VlanTag,
     /// First twelve bytes of the four addresses; the mapped prefix for IPv4.
     high: [[u8; 12]; 4],
     /// Its place among the handshakes under way; `NOWHERE` if it is none.
@@ -141,6 +144,7 @@ impl FlowEntry {
         client_mac: MacAddress([0; 6]),
         client_interface: InterfaceSlot(0),
         kind: FlowKind::Plain,
+        client_tag: VlanTag::NONE,
         high: [[0; 12]; 4],
         handshake: NOWHERE,
         proxy: Proxy::NONE,
@@ -169,6 +173,7 @@ impl FlowEntry {
             client_mac: flow.client_mac,
             client_interface: flow.client_interface,
             kind: flow.kind,
+            client_tag: VlanTag::NONE,
             handshake: NOWHERE,
             proxy: Proxy::NONE,
             high: keys.map(|a| a.bytes().first_chunk().copied().unwrap_or_default()),

@@ -6,3 +6,4 @@ pub mod headers;
 pub mod icmp;
 pub mod ip;
 pub mod options;
+pub mod vlan;

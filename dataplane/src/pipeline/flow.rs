@@ -2,6 +2,7 @@
 
 use crate::flow_table::{Direction, FlowEntry, FlowId, FlowKind, FlowTable};
 use crate::packet::headers::tcp_flags;
+use crate::packet::vlan::VlanTag;
 use crate::pipeline::generated::Generated;
 use crate::pipeline::packet::Packet;
 use crate::pipeline::rewrite::{Link, rewrite};
@@ -116,6 +117,7 @@ pub(super) fn forward(
     }
     track(entry, direction, packet.headers.tcp_flags, now);
     rewrite(packet, entry, direction, &link);
+    packet.tag = link.tag;
     let (backend, is_settled) = (entry.backend, was != entry.state);
     if is_settled {
         flows.settle(id);
@@ -141,6 +143,7 @@ pub(super) fn link(
             source: hop.source_mac,
             destination: hop.destination_mac,
             mtu_bytes: hop.mtu_bytes,
+            tag: VlanTag::NONE,
         }),
         NextHopState::Unresolved => Err(DropReason::NeighFailed),
         NextHopState::NotAttached | NextHopState::NoRoute | NextHopState::Local => {
@@ -158,6 +161,7 @@ fn link_to_client(entry: &FlowEntry, snapshot: &Snapshot) -> Option<Link> {
         source: interface.mac,
         destination: entry.client_mac,
         mtu_bytes: interface.mtu_bytes,
+        tag: entry.client_tag,
     })
 }
 
@@ -165,9 +169,13 @@ fn link_to_client(entry: &FlowEntry, snapshot: &Snapshot) -> Option<Link> {
 #[inline]
 fn remember_last_hop(entry: &mut FlowEntry, packet: &Packet<'_>) {
     let (interface, mac) = last_hop(packet);
-    if entry.client_mac != mac || entry.client_interface != interface {
+    if entry.client_mac != mac
+        || entry.client_interface != interface
+        || entry.client_tag != packet.tag
+    {
         entry.client_mac = mac;
         entry.client_interface = interface;
+        entry.client_tag = packet.tag;
     }
 }
 

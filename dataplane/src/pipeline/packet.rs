@@ -2,9 +2,10 @@
 
 use crate::datagrams::Datagram;
 use crate::flow_table::{FlowId, Reference};
+use crate::packet::vlan::{self, TAG_BYTES, VlanTag};
 use crate::stats::Traffic;
 use crate::types::{FlowKey, InterfaceSlot, IpAddress, L4Port, Protocol, ServiceId, WorkerId};
-use crate::verdict::Verdict;
+use crate::verdict::{DropReason, Verdict};
 
 /// What kind of packet it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,6 +90,9 @@ pub struct Packet<'f> {
     pub owner: Option<WorkerId>,
     /// It came from another worker, so it is never handed on.
     pub is_handed: bool,
+    /// The VLAN tag that it came with and, once it is forwarded, leaves with. The stages see the
+    /// frame without it.
+    pub tag: VlanTag,
     /// What the parser found.
     pub headers: Headers,
     /// The keyed hash of its five-tuple.
@@ -114,6 +118,7 @@ impl<'f> Packet<'f> {
             ingress,
             owner: None,
             is_handed: false,
+            tag: VlanTag::NONE,
             headers: Headers::NONE,
             hash: 0,
             hint: None,
@@ -121,6 +126,24 @@ impl<'f> Packet<'f> {
             flow: None,
             traffic: Traffic::Established,
             service: ServiceId(0),
+        }
+    }
+
+    /// Takes a VLAN tag out of the frame; false where there is none.
+    #[cold]
+    pub(super) fn untag(&mut self) -> bool {
+        let Some(tag) = vlan::take(self.bytes_mut()) else { return false };
+        self.len -= TAG_BYTES;
+        self.tag = tag;
+        true
+    }
+
+    /// Puts the tag in that it leaves with.
+    #[cold]
+    pub(super) fn retag(&mut self) {
+        match vlan::put(self.buffer, self.len, self.tag) {
+            Some(()) => self.len += TAG_BYTES,
+            None => self.verdict = Verdict::Drop(DropReason::Nomem),
         }
     }
 

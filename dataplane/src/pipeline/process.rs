@@ -9,7 +9,7 @@ use crate::pipeline::packet::{Packet, PacketKind};
 use crate::pipeline::{Gate, Generated, balance, flow, fragment, icmp, parse};
 use crate::snapshot::Snapshot;
 use crate::types::Time;
-use crate::verdict::Verdict;
+use crate::verdict::{PassReason, Verdict};
 use std::sync::Arc;
 
 /// The packet path of one worker: its state and its one entry point.
@@ -74,13 +74,23 @@ impl Pipeline {
             if packet.verdict == Verdict::Pending {
                 packet.verdict = self.decide(packet, snapshot, now);
             }
+            if packet.tag.is_some() {
+                packet.retag();
+            }
         }
     }
 
     #[inline]
     fn parse(&mut self, packet: &mut Packet<'_>) {
-        let frame = packet.buffer.get(..packet.len).unwrap_or_default();
-        match parse::parse_into(&mut packet.headers, frame) {
+        let parse = |packet: &mut Packet<'_>| {
+            let frame = packet.buffer.get(..packet.len).unwrap_or_default();
+            parse::parse_into(&mut packet.headers, frame)
+        };
+        let mut parsed = parse(packet);
+        if parsed == Err(Verdict::Pass(PassReason::NotIp)) && packet.untag() {
+            parsed = parse(packet);
+        }
+        match parsed {
             Ok(()) => {
                 packet.hash = self.flows.hash(&packet.headers.key);
                 self.flows.prefetch_bucket(packet.hash);

@@ -3,6 +3,7 @@
 use crate::flow_table::{Direction, FlowEntry, TranslationV4};
 use crate::packet::checksum::{self, Sum};
 use crate::packet::headers::{ETHERNET_BYTES, IPV6_BYTES};
+use crate::packet::vlan::{self, VlanTag};
 use crate::pipeline::packet::{Headers, Packet, PacketKind};
 use crate::pipeline::parse::parse;
 use crate::types::{FlowKey, InterfaceSlot, IpAddress, L4Port, MacAddress, Protocol};
@@ -18,6 +19,8 @@ pub(super) struct Link {
     pub destination: MacAddress,
     /// Largest IP packet in bytes.
     pub mtu_bytes: u16,
+    /// The VLAN tag of the frames there.
+    pub tag: VlanTag,
 }
 
 /// Turns a packet of this direction into what the other side must see.
@@ -103,6 +106,7 @@ fn rewrite_ipv6(frame: &mut [u8], outgoing: &FlowKey) {
 /// Finishes the checksum of a packet whose stack left it to the hardware, before it goes back to
 /// the kernel, which verifies it. Anything else is left as it is.
 pub fn finish_checksum(frame: &mut [u8]) {
+    let frame = vlan::behind(frame);
     let Ok(headers) = parse(frame) else { return };
     // What stacks leave to the hardware is TCP's and UDP's checksum alone.
     if !matches!(headers.kind, PacketKind::Whole) {

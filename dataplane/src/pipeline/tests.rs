@@ -9,6 +9,7 @@ mod rows;
 mod syn_proxy;
 mod traffic;
 mod udp;
+mod vlans;
 
 use crate::affinity::AffinityTable;
 use crate::datagrams::DatagramTable;

@@ -13,6 +13,9 @@ pub const QUEUES_MAX: u32 = 1024;
 /// and about 64 of the kernel's overhead each.
 pub const FRONTS_MAX: u32 = 131_072;
 
+/// VLANs with an interface of their own on this host, at once. At the limit an attach is refused.
+pub const VLANS_MAX: u32 = 4096;
+
 /// Set in a front's flags while it drains.
 pub const FRONT_DRAINING: u32 = 1;
 
@@ -122,6 +125,14 @@ impl Interface {
 
 #[derive(Debug, IntoBytes, Immutable)]
 #[repr(C)]
+pub(crate) struct VlanKey {
+    pub(crate) ifindex: u32,
+    pub(crate) id: u16,
+    pub(crate) zero: u16,
+}
+
+#[derive(Debug, IntoBytes, Immutable)]
+#[repr(C)]
 pub(crate) struct QueueKey {
     pub(crate) ifindex: u32,
     pub(crate) queue: u32,
@@ -186,6 +197,7 @@ mod tests {
         assert_eq!(defined("FRONT_CLUSTER"), u64::from(FRONT_CLUSTER));
         assert_eq!(defined("METADATA_MAGIC"), u64::from(METADATA_MAGIC));
         assert_eq!(defined("OWNER_NONE"), u64::from(OWNER_NONE));
+        assert_eq!(defined("VLANS_MAX"), u64::from(VLANS_MAX));
         assert_eq!(defined("HOST_SLOTS"), HOST_SLOTS as u64);
         assert_eq!(defined("HOST_HASH_FACTOR"), HASH_FACTOR);
         assert_eq!(defined("DATAGRAMS_MAX"), u64::from(DATAGRAMS_MAX));

@@ -5,7 +5,7 @@ use crate::engine::{EngineError, SteeringCounters};
 use crate::snapshot::Side;
 use crate::types::{FlowKey, IfIndex, InterfaceSlot, MacAddress, WorkerId};
 use crate::xdp::kernel_words::{errno_of, library_refused, refused};
-use crate::xdp::layout::{Counters, Interface, Queue, QueueKey};
+use crate::xdp::layout::{Counters, Interface, Queue, QueueKey, VlanKey};
 use libbpf_rs::libbpf_sys::{bpf_map_delete_batch, bpf_map_update_batch};
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use std::io;
@@ -75,6 +75,30 @@ pub(crate) fn sum_percpu(map: &MapHandle, index: u32, what: &str) -> Result<u64,
     let values = values.ok_or_else(|| refused(what, libc::ENOENT, None))?;
     let numbers = values.iter().filter_map(|value| value.first_chunk());
     Ok(numbers.map(|bytes| u64::from_ne_bytes(*bytes)).sum())
+}
+
+/// The VLANs that the host has interfaces of: their packets pass to the kernel.
+#[derive(Debug)]
+pub struct Vlans(pub(crate) MapHandle);
+
+impl Vlans {
+    /// Leaves the packets of VLAN `id` on an interface to the kernel.
+    ///
+    /// # Errors
+    /// The map is full ([`crate::xdp::layout::VLANS_MAX`]).
+    pub fn leave(&self, interface: IfIndex, id: u16) -> Result<(), EngineError> {
+        let key = VlanKey { ifindex: interface.0, id, zero: 0 };
+        set(&self.0, &key, &1_u8, || format!("leave VLAN {id} of interface {}", interface.0))
+    }
+
+    /// Takes the packets of VLAN `id` again. Right also when they were not left.
+    ///
+    /// # Errors
+    /// The kernel's, should it ever refuse.
+    pub fn take(&self, interface: IfIndex, id: u16) -> Result<(), EngineError> {
+        let key = VlanKey { ifindex: interface.0, id, zero: 0 };
+        unset(&self.0, &key, || format!("take VLAN {id} of interface {}", interface.0)).map(drop)
+    }
 }
 
 /// Which socket and worker serve a receive queue.

@@ -6,7 +6,7 @@ use crate::xdp::heartbeat::Heartbeats;
 use crate::xdp::hook::{self, AttachedProgram};
 use crate::xdp::kernel_words::library_refused;
 use crate::xdp::layout::SteerConfig;
-use crate::xdp::maps::{CounterMap, FlowMap, Interfaces, Queues, Xsks, share};
+use crate::xdp::maps::{CounterMap, FlowMap, Interfaces, Queues, Vlans, Xsks, share};
 use crate::xdp::object::{self, Elf};
 use core::time::Duration;
 use libbpf_rs::{Object, ProgramInput, libbpf_sys};
@@ -46,6 +46,8 @@ pub struct Steering {
     pub xsks: Xsks,
     /// The interfaces in service.
     pub interfaces: Interfaces,
+    /// The VLANs on them that are the kernel's.
+    pub vlans: Vlans,
     /// What the program counted.
     pub counters: CounterMap,
     /// The workers' signs of life; clone one for each.
@@ -70,6 +72,7 @@ impl Steering {
             queues: Queues(object::map(&object, "queues")?),
             xsks: Xsks(object::map(&object, "xsks")?),
             interfaces: Interfaces(object::map(&object, "interfaces")?),
+            vlans: Vlans(object::map(&object, "vlans")?),
             counters: CounterMap(object::map(&object, "counters")?),
             heartbeats: Heartbeats::try_new(object::map(&object, "heartbeats")?.as_fd())?,
             object,

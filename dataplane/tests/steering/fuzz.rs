@@ -109,7 +109,10 @@ fn check_parsed(verdict: Verdict, frame: &[u8]) {
             !matches!(reason, PassReason::NotIp | PassReason::NoService | PassReason::Malformed)
         }
         // The program steps over IPv4's options unseen.
-        Verdict::Drop(DropReason::IpInhdr) => matches!(frame.get(14), Some(0x46..=0x4f)),
+        Verdict::Drop(DropReason::IpInhdr) => {
+            let is_tagged = frame.get(12..14) == Some(&[0x81, 0]);
+            matches!(frame.get(if is_tagged { 18 } else { 14 }), Some(0x46..=0x4f))
+        }
         Verdict::Drop(reason) => reason != DropReason::PktTooSmall,
         // A fragment before its datagram's first one.
         Verdict::Wait => true,

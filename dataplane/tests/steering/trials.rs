@@ -3,10 +3,11 @@
 mod errors;
 mod fragments;
 mod headers;
+mod vlans;
 
 use crate::frames::{
     DESTINATION, ETHERNET_BYTES, Family, HOP_BY_HOP, OUR_MAC, ROAD_MAC, Segment, address, fragment,
-    icmp_error, tcp, udp, with, with_extensions, with_options, with_tag,
+    icmp_error, tcp, udp, with, with_extensions, with_options,
 };
 use crate::net::{index_of, now, run};
 use crate::rig::{
@@ -155,16 +156,6 @@ fn frames_from_the_road_are_not_seen_again() {
         let mut frame = with(syn(), 6, &ROAD_MAC);
         frame[byte] ^= 0x80;
         rig.expect("one bit off", &frame, TO_FRONT);
-    }
-}
-
-#[test]
-fn tagged_frames_pass() {
-    let rig = Rig::new(&CONFIG);
-    let tagged = Expected::Passed(PassReason::VlanTagged);
-    for family in Family::ALL {
-        rig.expect("802.1Q", &with_tag(syn_of(family), 0x8100), tagged);
-        rig.expect("802.1ad", &with_tag(syn_of(family), 0x88a8), tagged);
     }
 }
 

@@ -130,7 +130,11 @@ pub const REACHED: &[Reached] = &[
     pass("NOT_IP", TRIALS, "near_misses_pass"),
     pass("NO_SERVICE", ROWS, "d7_a_cluster_ip_takes_no_fragment_from_outside"),
     pass("FRAGMENT", FRAGMENTS, "g10_a_datagram_for_the_kernel_returns_to_it_whole"),
-    pass("VLAN_TAGGED", TRIALS, "tagged_frames_pass"),
+    pass(
+        "VLAN_TAGGED",
+        "dataplane/tests/steering/trials/vlans.rs",
+        "what_is_not_one_tag_before_ip_passes",
+    ),
     pass("MALFORMED", TRIALS, "near_misses_pass"),
     pass("OTHERHOST", TRIALS, "frames_to_other_hosts_pass"),
     pass("DRAINING_FRONT", TRIALS, "a_draining_front_keeps_only_its_flows"),

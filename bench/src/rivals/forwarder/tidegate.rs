@@ -91,6 +91,7 @@ fn request(slot: InterfaceSlot, end: &Link) -> AttachRequest {
         copy_mode: CopyMode::Copy,
         is_small: false,
         side: Side::Clients,
+        vlans: Vec::new(),
     }
 }
 

@@ -166,8 +166,8 @@ impl<'a> WayOut<'a> {
         let mut attached = world.attached.iter();
         let slot = attached.find(|(_, index)| **index == interface).map(|(slot, _)| *slot);
         let mac = world.network.own_mac(link);
-        let too_large = || interfaces::too_large(link, world.frame_size);
-        let refusal = || interfaces::obstacle(link).or_else(too_large);
+        let or = || interfaces::refusal(&world.network, link, world.frame_size);
+        let refusal = || interfaces::obstacle(link).or_else(or);
         let slot = usable_slot(link, slot, (entry, refusal));
         Some(Self { link, mac, is_for_backends, slot })
     }

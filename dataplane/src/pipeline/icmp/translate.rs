@@ -48,6 +48,7 @@ pub(in crate::pipeline) fn translate(
     if packet.headers.ip_bytes > link.mtu_bytes {
         return Verdict::Drop(DropReason::PktTooBig);
     }
+    packet.tag = link.tag;
     let headers = packet.headers;
     let frame = packet.bytes_mut();
     rewrite_ethernet(frame, &link);

@@ -1,18 +1,19 @@
 //! Handshakes in the backend's place, segment by segment.
 
 mod modes;
+mod tagged;
 
+use super::vlans::{tagged, untagged};
 use super::{NOW, client, fixture, later};
 use crate::admission::{Admission, SynProxyMode};
 use crate::flow_table::FlowState;
-use crate::packet::checksum::pseudo_header;
 use crate::packet::headers::tcp_flags::{ACK, FIN, RST, SYN};
-use crate::pipeline::{Pipeline, parse::parse};
+use crate::pipeline::Pipeline;
 use crate::snapshot::{NextHop, NextHopState, Selection, Snapshot};
 use crate::stats::CookieEvent;
 use crate::testing::{
     BACKEND_MAC, CLIENT_MAC, Family, Fixture, GATEWAY_INNER_MAC, GATEWAY_MAC, INNER, OUTER,
-    checksums_are_right, ends, icmp_error, send, tcp_frame_with,
+    checksums_are_right, ends, send, tcp_frame_with,
 };
 use crate::verdict::{DropReason, PassReason, RejectReason, Verdict};
 use etherparse::TcpOptionElement::{
@@ -71,6 +72,10 @@ fn with(family: Family, masquerade: bool, syn_proxy: SynProxyMode) -> Fixture {
     Fixture { masquerade, admission: Admission { syn_proxy, ..base.admission }, ..base }
 }
 
+fn is_untagged(frame: &[u8]) -> bool {
+    matches!(frame[12..14], [0x08, 0x00] | [0x86, 0xdd])
+}
+
 /// A client, tidegate and a backend.
 struct Talk {
     family: Family,
@@ -79,23 +84,37 @@ struct Talk {
     cookie: u32,
     /// The ends as the backend sees them: its client's and its own.
     inner: (String, String),
+    /// The VLAN tag of the client's frames, and of those to it.
+    tag: Option<[u8; 2]>,
 }
 
 impl Talk {
     fn new(fixture: &Fixture) -> Self {
         let (pipeline, snapshot) = super::rig(fixture);
         let inner = (String::new(), String::new());
-        Self { family: fixture.family, pipeline, snapshot, cookie: 0, inner }
+        Self { family: fixture.family, pipeline, snapshot, cookie: 0, inner, tag: None }
     }
 
     fn client_sends(&mut self, segment: &Segment, payload: &[u8]) -> (Verdict, Vec<u8>) {
         let ends = (&*client(self.family), self.family.front());
-        send(&mut self.pipeline, &self.snapshot, &write(ends, segment, payload), NOW)
+        let frame = write(ends, segment, payload);
+        self.through(&self.tag.map_or_else(|| frame.clone(), |tag| tagged(&frame, tag)))
     }
 
     fn backend_sends(&mut self, segment: &Segment, payload: &[u8]) -> (Verdict, Vec<u8>) {
         let frame = write((&self.inner.1, &self.inner.0), segment, payload);
-        send(&mut self.pipeline, &self.snapshot, &frame, NOW)
+        self.through(&frame)
+    }
+
+    /// What comes of a frame: to the client with its tag, which is taken out.
+    fn through(&mut self, frame: &[u8]) -> (Verdict, Vec<u8>) {
+        let (verdict, out) = send(&mut self.pipeline, &self.snapshot, frame, NOW);
+        let out = match (verdict, self.tag) {
+            (COOKIE | Verdict::Forward(OUTER), Some(tag)) => untagged(&out, tag),
+            _ => out,
+        };
+        assert!(self.tag.is_none() || is_untagged(&out));
+        (verdict, out)
     }
 
     /// The one frame that was made, as the backend gets it.
@@ -103,6 +122,7 @@ impl Talk {
         let generated = core::mem::take(self.pipeline.generated_mut());
         let [frame] = &generated[..] else { panic!("{} were made", generated.len()) };
         assert_eq!(frame.egress, INNER);
+        assert!(is_untagged(&frame.bytes));
         assert_eq!(ends(&frame.bytes), self.inner);
         let (to, from) = frame.bytes[..12].split_at(6);
         assert_eq!((to, from), (&BACKEND_MAC[..], &GATEWAY_INNER_MAC[..]));
@@ -258,22 +278,6 @@ fn sequence_numbers_acknowledgments_and_windows_are_those_of_each_side() {
     }
 }
 
-/// The backend's stack left the checksum to the hardware.
-#[test]
-fn a_partial_checksum_is_finished_over_the_new_numbers() {
-    for fixture in always() {
-        let mut talk = Talk::open(&fixture);
-        let data = segment(ACK, BACKEND_ISN.wrapping_add(1), ISN.wrapping_add(1), 100);
-        let mut frame = write((&talk.inner.1, &talk.inner.0), &data, b"left to the hardware");
-        let headers = parse(&frame).unwrap();
-        let at = fixture.family.l4_offset() + 16;
-        let pseudo = pseudo_header(&headers.key, headers.l4_bytes.into()).fold();
-        frame[at..at + 2].copy_from_slice(&pseudo.to_ne_bytes());
-        let (_, out) = send(&mut talk.pipeline, &talk.snapshot, &frame, NOW);
-        assert_eq!(read(&out).sequence, talk.cookie.wrapping_add(1));
-    }
-}
-
 #[test]
 fn a_client_whose_ack_was_lost_is_served_by_its_window_probe() {
     for fixture in always() {
@@ -377,22 +381,5 @@ fn what_refuses_a_syn_refuses_it_before_any_cookie() {
         let away = |hop: &NextHop| NextHop { state: NextHopState::Unresolved, ..hop.clone() };
         talk.snapshot.next_hops = talk.snapshot.next_hops.iter().map(away).collect();
         assert_eq!(talk.syn(ISN).0, Verdict::Drop(DropReason::NeighFailed));
-    }
-}
-
-/// A router before the client says that an answer is too big: the backend must know its number.
-#[test]
-fn an_error_about_an_answer_quotes_the_backends_own_sequence_number() {
-    for fixture in always() {
-        let (mut talk, family) = (Talk::open(&fixture), fixture.family);
-        let data = segment(ACK, BACKEND_ISN.wrapping_add(1), ISN.wrapping_add(1), 100);
-        let (_, answer) = talk.backend_sends(&data, &[7; 600]);
-        let kind = if answer[12] == 8 { (3, 4) } else { (2, 0) };
-        let error = icmp_error(family.router(), kind, &answer[..answer.len().min(400)]);
-        let (verdict, out) = send(&mut talk.pipeline, &talk.snapshot, &error, NOW);
-        assert_eq!(verdict, Verdict::Forward(INNER));
-        let quoted = family.l4_offset() + 8 + family.header_bytes() + 4;
-        let sequence = BACKEND_ISN.wrapping_add(1).to_be_bytes();
-        assert_eq!(out[quoted..quoted + 4], sequence);
     }
 }
