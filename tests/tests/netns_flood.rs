@@ -119,8 +119,8 @@ fn a_syn_flood_over_two_workers_ends_no_flow_and_refuses_no_client() -> Result<(
 }
 
 /// Without cookies: the oldest handshakes give way, so whoever answers in time gets in. The limit
-/// is 32,768 here and the flood slower: it takes longer to go round than a client to send a lost ACK
-/// again, and what a worker without time loses is not taken for what the limit ends.
+/// is 32,768 here and the flood slower: it takes longer to go round than a client to send a lost
+/// ACK again, and what a worker without time loses is not taken for what the limit ends.
 #[test]
 fn without_a_syn_proxy_a_flood_ends_no_flow_either() -> Result<()> {
     let lab = Lab::start(
