@@ -5,6 +5,7 @@
 //! Why not reassembly: docs/adr/0003-fragments.md.
 
 use crate::buckets::{self, Buckets};
+use crate::host_flows::HASH_FACTOR;
 use crate::types::{IpAddress, L4Port, Protocol, Time};
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -80,7 +81,7 @@ impl DatagramTable {
 impl Datagram {
     /// One pair of hosts sends many datagrams: their numbers spread them.
     fn bits(&self, hash: u64) -> u64 {
-        (hash ^ u64::from(self.id)).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32
+        (hash ^ u64::from(self.id)).wrapping_mul(HASH_FACTOR) >> 32
     }
 }
 

@@ -252,6 +252,18 @@ fn next_hop<'s>(backend: &Backend, snapshot: &'s Snapshot) -> Result<&'s NextHop
     }
 }
 
+/// The tuple of the backend's packets if the client keeps its address and port: no masquerading
+/// asks for others, and no live flow has it.
+pub(super) fn kept_reply(
+    flows: &FlowTable,
+    key: &FlowKey,
+    (backend, masquerade): (&Backend, bool),
+) -> Option<FlowKey> {
+    let to_backend = (backend.address, backend.port);
+    let kept = FlowKey::new(key.protocol, to_backend, (key.src, key.src_port));
+    (!masquerade && flows.find(&kept, flows.hash(&kept)).is_none()).then_some(kept)
+}
+
 /// The tuple of the backend's packets: to the client itself, or to an address and port of ours.
 fn reply_key(
     flows: &mut FlowTable,
@@ -263,8 +275,7 @@ fn reply_key(
     let destination = (backend.address, backend.port);
     let hop = next_hop(backend, snapshot)?;
     let masquerade = is_masqueraded(masquerade, key.src, backend);
-    let kept = FlowKey::new(key.protocol, destination, (key.src, key.src_port));
-    if !masquerade && flows.find(&kept, flows.hash(&kept)).is_none() {
+    if let Some(kept) = kept_reply(flows, key, (backend, masquerade)) {
         return Ok(kept);
     }
     // The same client port may dial two fronts of one pod: the second flow keeps the client's

@@ -3,5 +3,5 @@
 mod answer;
 mod translate;
 
-pub(super) use answer::{Answers, turn_ethernet};
+pub(super) use answer::Answers;
 pub(super) use translate::translate;

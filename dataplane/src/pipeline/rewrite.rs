@@ -74,6 +74,13 @@ pub(super) fn rewrite_ethernet(frame: &mut [u8], link: &Link) {
     header[6..].copy_from_slice(&link.source.0);
 }
 
+/// Turns the Ethernet header round: an answer goes where its packet came from.
+pub(super) fn turn_ethernet(frame: &mut [u8]) -> Option<()> {
+    let macs = frame.first_chunk_mut::<12>()?;
+    macs.rotate_left(6);
+    Some(())
+}
+
 /// Addresses, TTL and header checksum. The parser has seen the whole header.
 #[inline(always)]
 fn rewrite_ipv4(frame: &mut [u8], outgoing: &TranslationV4, addresses: u16) {

@@ -1,6 +1,7 @@
 //! What packets of service ports were dropped for: a bounded table, since there are thousands of
 //! service ports and tens of reasons, and few pairs of them ever meet.
 
+use crate::host_flows::HASH_FACTOR;
 use crate::stats::Counter;
 use crate::types::ServiceId;
 use crate::verdict::DropReason;
@@ -52,7 +53,7 @@ impl ServiceDrops {
 
     fn places(&self, key: u64) -> impl Iterator<Item = &Slot> {
         // Fibonacci hashing: neighbouring numbers are spread.
-        let first = key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+        let first = key.wrapping_mul(HASH_FACTOR) >> 32;
         let mask = self.0.len().wrapping_sub(1);
         let at = move |n: usize| (usize::try_from(first).unwrap_or(0) + n) & mask;
         (0..PROBES_MAX).filter_map(move |n| self.0.get(at(n)))

@@ -9,6 +9,7 @@ use crate::packet::icmp::{self, ICMP_BYTES};
 use crate::packet::ip::{self, IpFields};
 use crate::pipeline::flow::link;
 use crate::pipeline::packet::Packet;
+use crate::pipeline::rewrite::turn_ethernet;
 use crate::pipeline::tcp::reset;
 use crate::snapshot::Snapshot;
 use crate::types::{FlowKey, IpAddress, Time};
@@ -48,20 +49,17 @@ impl Answers {
         reason: RejectReason,
         now: Time,
     ) -> Verdict {
-        let message = match reason {
+        let (message, untold) = match reason {
             RejectReason::TcpNotSyn => return self.reset(packet, now),
             // It is the answer already.
             RejectReason::SynCookie => return Verdict::Reject(reason),
-            RejectReason::NoEndpoints => Some(port_unreachable(&packet.headers.key)),
-            RejectReason::TtlExceeded => time_exceeded(flows, packet, snapshot),
-            RejectReason::PktTooBig => too_big(flows, packet, snapshot),
-        };
-        let untold = match reason {
-            RejectReason::TcpNotSyn | RejectReason::SynCookie | RejectReason::NoEndpoints => {
-                DropReason::RateLimited
+            RejectReason::NoEndpoints => {
+                (Some(port_unreachable(&packet.headers.key)), DropReason::RateLimited)
             }
-            RejectReason::TtlExceeded => DropReason::TtlExceeded,
-            RejectReason::PktTooBig => DropReason::PktTooBig,
+            RejectReason::TtlExceeded => {
+                (time_exceeded(flows, packet, snapshot), DropReason::TtlExceeded)
+            }
+            RejectReason::PktTooBig => (too_big(flows, packet, snapshot), DropReason::PktTooBig),
         };
         // Only what can be said counts against the limit.
         let Some(message) = message.filter(|_| self.0.take(now)) else {
@@ -165,13 +163,6 @@ fn write(packet: &mut Packet<'_>, message: &Message) -> Option<()> {
     ip::write(header, &key, IpFields { protocol, tos: 0xc0, is_whole: false }, icmp.len())?;
     write_icmp(icmp, message, pseudo)?;
     packet.len = quote_offset + quoted;
-    Some(())
-}
-
-/// Turns the Ethernet header round: the answer goes where the packet came from.
-pub(in crate::pipeline) fn turn_ethernet(frame: &mut [u8]) -> Option<()> {
-    let macs = frame.first_chunk_mut::<12>()?;
-    macs.rotate_left(6);
     Some(())
 }
 

@@ -8,7 +8,7 @@ use crate::pipeline::balance::owned_elsewhere;
 use crate::pipeline::flow::link;
 use crate::pipeline::packet::{Headers, Packet, PacketKind, Quote};
 use crate::pipeline::rewrite::{checksum_offset, never_none, rewrite_ethernet};
-use crate::pipeline::tcp::translate::distance;
+use crate::pipeline::tcp::translate::{add, distance};
 use crate::snapshot::Snapshot;
 use crate::types::{FlowKey, IpAddress, Protocol};
 use crate::verdict::{DropReason, PassReason, Verdict};
@@ -80,18 +80,11 @@ fn rewrite_quote(
         update(ip, 10, Sum::default().add_folded(addresses));
     }
     if direction == Direction::Forward {
-        rewrite_quoted_sequence(l4, distance(entry));
+        // A backend looks for the sequence number in what it has sent (RFC 5927 section 4.1).
+        add(l4, 4, distance(entry));
     }
     rewrite_quoted_l4(l4, &came, addresses, difference(port_sum(&came), port_sum(&left)));
     difference(Sum::default().add_bytes(region), before)
-}
-
-/// A backend looks for the sequence number in what it has sent (RFC 5927 section 4.1).
-fn rewrite_quoted_sequence(l4: &mut [u8], distance: u32) {
-    if let Some(field) = l4.get_mut(4..).and_then(|rest| rest.first_chunk_mut::<4>()) {
-        let sequence = u32::from_be_bytes(*field).wrapping_add(distance);
-        *field = sequence.to_be_bytes();
-    }
 }
 
 /// Ports, and the checksum if it is quoted.

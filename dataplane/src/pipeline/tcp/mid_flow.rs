@@ -4,11 +4,12 @@
 use crate::admission::MidFlow;
 use crate::flow_table::{FlowKind, Proxy};
 use crate::packet::headers::tcp_flags;
-use crate::pipeline::balance::balancing_hash;
-use crate::pipeline::balance::{Choice, State, begin_and_forward, is_masqueraded};
+use crate::pipeline::balance::{
+    Choice, State, balancing_hash, begin_and_forward, is_masqueraded, kept_reply,
+};
 use crate::pipeline::packet::Packet;
 use crate::snapshot::{Front, FrontState, Picker, Selection, Snapshot};
-use crate::types::{FlowKey, Time};
+use crate::types::Time;
 use crate::verdict::{DropReason, PassReason, RejectReason, Verdict};
 
 /// Decides such a packet.
@@ -57,12 +58,9 @@ fn only_backend<'s>(
     }
     // The random number is asked for by the other picker alone.
     let backend = backends.pick(balancing_hash(&front.service, key), 0)?;
-    let reply =
-        FlowKey::new(key.protocol, (backend.address, backend.port), (key.src, key.src_port));
-    let flows = &*state.ways.flows;
-    let is_taken = flows.find(&reply, flows.hash(&reply)).is_some();
-    let is_unambiguous = !is_masqueraded(*masquerade, key.src, backend) && !is_taken;
-    is_unambiguous.then_some(Choice {
+    let masquerade = is_masqueraded(*masquerade, key.src, backend);
+    kept_reply(&*state.ways.flows, key, (backend, masquerade))?;
+    Some(Choice {
         front,
         backend: Some(backend),
         masquerade: false,

@@ -3,8 +3,8 @@
 use crate::packet::checksum;
 use crate::packet::headers::{ETHERNET_BYTES, TCP_BYTES_MIN, Tcp, protocol};
 use crate::packet::ip::{self, IpFields};
-use crate::pipeline::icmp::turn_ethernet;
 use crate::pipeline::packet::{Packet, PacketKind};
+use crate::pipeline::rewrite::turn_ethernet;
 use crate::types::FlowKey;
 use zerocopy::FromBytes;
 

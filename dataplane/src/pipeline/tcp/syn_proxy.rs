@@ -14,8 +14,9 @@
 use crate::admission::SynProxyMode;
 use crate::flow_table::Proxy;
 use crate::flow_table::proxy::TOLD_SCALE;
+use crate::packet::headers::TCP_BYTES_MIN;
 use crate::packet::headers::tcp_flags::{ACK, RST, SYN};
-use crate::packet::headers::{IPV4_BYTES_MIN, IPV6_BYTES, TCP_BYTES_MIN};
+use crate::packet::ip;
 use crate::pipeline::packet::{Packet, PacketKind};
 use crate::pipeline::tcp::options::SynOptions;
 use crate::pipeline::tcp::segment::{Segment, tcp_of};
@@ -76,11 +77,7 @@ impl SynProxy {
         let Some((client_isn, said)) = syn_of(packet) else {
             return Verdict::Drop(DropReason::HdrTrunc);
         };
-        let (ip_bytes, default) = if key.src.is_v4() {
-            (IPV4_BYTES_MIN, SEGMENT_BYTES_V4)
-        } else {
-            (IPV6_BYTES, SEGMENT_BYTES_V6)
-        };
+        let default = if key.src.is_v4() { SEGMENT_BYTES_V4 } else { SEGMENT_BYTES_V6 };
         let told = CookieOptions::nearest(
             said.segment_bytes.unwrap_or(default),
             said.scale,
@@ -88,7 +85,8 @@ impl SynProxy {
         );
         // The backend's own is not known yet; its link's is. A smaller one is told by ICMP.
         let ingress = snapshot.interface(packet.ingress).map_or(u16::MAX, |i| i.mtu_bytes);
-        let headers_bytes = u16::try_from(ip_bytes + TCP_BYTES_MIN).unwrap_or_default();
+        let headers_bytes =
+            u16::try_from(ip::header_bytes(&key) + TCP_BYTES_MIN).unwrap_or_default();
         let segment_bytes = ingress.min(hop.mtu_bytes).saturating_sub(headers_bytes);
         let options = SynOptions {
             segment_bytes: Some(segment_bytes),
@@ -204,6 +202,7 @@ pub(in crate::pipeline) enum Answer {
 pub(in crate::pipeline) fn hear_backend(
     packet: &mut Packet<'_>,
     proxy: &mut Proxy,
+    cookie: u32,
 ) -> Option<Answer> {
     let (tcp, options) = tcp_of(packet)?;
     let (flags, scale) = (tcp.flags, SynOptions::read(options).scale);
@@ -219,7 +218,7 @@ pub(in crate::pipeline) fn hear_backend(
     let is_ours = flags & ACK != 0 && acknowledgment == next;
     let to_client = Segment {
         key: packet.headers.key,
-        sequence: proxy.sequence.wrapping_add(1),
+        sequence: cookie.wrapping_add(1),
         acknowledgment: next,
         flags: ACK,
         window: 0,
@@ -228,7 +227,6 @@ pub(in crate::pipeline) fn hear_backend(
     match flags & (SYN | ACK | RST) {
         both if both == SYN | ACK && is_ours => {
             proxy.backend_scale = scale.unwrap_or(Proxy::UNSCALED);
-            let cookie = proxy.sequence;
             proxy.sequence = backend_isn.wrapping_sub(cookie);
             let window_to_client = proxy.window_to_client(window, true);
             let opened = Segment { window: window_to_client, ..to_client };

@@ -37,19 +37,17 @@ pub(in crate::pipeline) fn beyond_addresses(
             return Err(DropReason::FlowStateInvalid);
         }
         FlowKind::ProxyOpening if is_reply => {
-            return hear(entry, packet, (snapshot, generated));
+            let cookie = entry.proxy.sequence;
+            return hear((entry, cookie), packet, (snapshot, generated));
         }
         FlowKind::ProxyOpening => {
             open_to_backend(packet, &mut entry.proxy).ok_or(DropReason::Nomem)?;
         }
         FlowKind::ProxyOpen if is_reply && is_repeated(packet, &entry.proxy) => {
-            // As the cookie stood when it came first.
-            let distance = entry.proxy.sequence;
+            // The flow keeps what the cookie made of the backend's number when it came first.
             let isn = tcp_of(packet).map_or(0, |(tcp, _)| u32::from_be_bytes(tcp.sequence));
-            entry.proxy.sequence = isn.wrapping_sub(distance);
-            let heard = hear(entry, packet, (snapshot, generated));
-            entry.proxy.sequence = distance;
-            return heard;
+            let cookie = isn.wrapping_sub(entry.proxy.sequence);
+            return hear((entry, cookie), packet, (snapshot, generated));
         }
         FlowKind::ProxyOpen => translate(packet, &mut entry.proxy, direction),
     }
@@ -77,9 +75,9 @@ fn is_repeated(packet: &Packet<'_>, proxy: &Proxy) -> bool {
         && tcp_of(packet).is_some_and(|(tcp, _)| tcp.acknowledgment == next)
 }
 
-/// Acts on what a backend says to our handshake.
+/// Acts on what a backend says to our handshake, which the client began with this cookie.
 fn hear(
-    entry: &mut FlowEntry,
+    (entry, cookie): (&mut FlowEntry, u32),
     packet: &mut Packet<'_>,
     (snapshot, generated): (&Snapshot, &mut Generated),
 ) -> Result<(), DropReason> {
@@ -96,7 +94,7 @@ fn hear(
         write_ethertype(&mut bytes, is_v4);
         generated.try_push(GeneratedFrame { egress: towards.egress, bytes }).ok();
     };
-    match hear_backend(packet, &mut entry.proxy).ok_or(DropReason::HdrTrunc)? {
+    match hear_backend(packet, &mut entry.proxy, cookie).ok_or(DropReason::HdrTrunc)? {
         Answer::Taken(acknowledgment) => {
             make(&acknowledgment);
             if entry.kind == FlowKind::ProxyOpening {
@@ -176,8 +174,8 @@ fn to_client(header: &mut [u8], proxy: &Proxy, flags: u8) {
 }
 
 /// Adds to the number of four bytes that stands at `at`, wrapping.
-fn add(fixed: &mut [u8; TCP_BYTES_MIN], at: usize, by: u32) {
-    if let Some(field) = fixed.get_mut(at..).and_then(|rest| rest.first_chunk_mut::<4>()) {
+pub(in crate::pipeline) fn add(bytes: &mut [u8], at: usize, by: u32) {
+    if let Some(field) = bytes.get_mut(at..).and_then(|rest| rest.first_chunk_mut::<4>()) {
         *field = u32::from_be_bytes(*field).wrapping_add(by).to_be_bytes();
     }
 }
