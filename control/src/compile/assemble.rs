@@ -81,12 +81,14 @@ impl Compiler {
     ) -> Vec<FrontKey> {
         let service = share::service(&self.snapshot, plan.service_port());
         self.snapshot.services.insert(plan.id, Arc::clone(&service));
-        let shared = [(decisions, false), (internal, true)].map(|(decisions, of_cluster)| {
+        let share = |(decisions, of_cluster)| {
             let wishes = wishes.iter().filter(|(_, kind)| is_cluster(*kind) == of_cluster);
             self.share(decisions, &wishes.copied().collect())
-        });
-        self.reports.add_moved_slots(plan.id, shared.iter().map(|(_, moved)| moved).sum());
-        let shared = shared.map(|(shared, _)| shared);
+        };
+        let [(external, moved), (cluster, moved_too)] =
+            [(decisions, false), (internal, true)].map(share);
+        self.reports.add_moved_slots(plan.id, moved + moved_too);
+        let shared = [external, cluster];
         let ranges = Arc::new(fronts::networks(&plan.service.source_ranges));
         let mut owned = Vec::with_capacity(wishes.len());
         for (key, kind) in wishes {

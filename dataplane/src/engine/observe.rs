@@ -135,8 +135,12 @@ impl Engine {
 
 impl BoundQueue {
     fn statistics(&self, slot: InterfaceSlot) -> QueueStatistics {
-        let QueueCounters { received_packets, received_bytes, .. } = &*self.counters;
-        let QueueCounters { transmitted_packets, transmitted_bytes, .. } = &*self.counters;
+        let QueueCounters {
+            received_packets,
+            received_bytes,
+            transmitted_packets,
+            transmitted_bytes,
+        } = &*self.counters;
         QueueStatistics {
             received_packets: received_packets.get(),
             received_bytes: received_bytes.get(),

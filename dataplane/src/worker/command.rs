@@ -197,7 +197,7 @@ impl Worker {
     /// and the next interface that can do it brings its own (T7).
     pub(super) fn let_go_of_zero_copy(&mut self) {
         let is_its = |port: &Port| port.pair.mode == CopyMode::ZeroCopy;
-        if self.parts.pools.has_zero_copy() && !self.ports.iter().flatten().any(is_its) {
+        if !self.ports.iter().flatten().any(is_its) {
             self.parts.pools.drop_zero_copy();
         }
     }

@@ -39,11 +39,6 @@ impl Pools {
         self.zero_copy = self.zero_copy.take().filter(|pool| !is_free(pool));
     }
 
-    /// Whether there is a zero-copy pool.
-    pub(super) fn has_zero_copy(&self) -> bool {
-        self.zero_copy.is_some()
-    }
-
     /// The pool of a mode.
     #[inline]
     pub fn of(&mut self, mode: CopyMode) -> &mut FramePool {

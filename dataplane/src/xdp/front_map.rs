@@ -26,7 +26,6 @@ impl FrontMap {
     /// The kernel has no memory.
     pub fn remove(&self, front: &FrontKey) -> Result<(), EngineError> {
         unset(&self.0, &Front::from(front), || format!("remove front {}", describe(front)))
-            .map(drop)
     }
 }
 

@@ -4,7 +4,7 @@
 use crate::engine::EngineError;
 use crate::host_flows::{HOST_SLOTS, HostFlows};
 use crate::types::PortRange;
-use crate::xdp::kernel_words::{errno_of, library_refused, listen, refused};
+use crate::xdp::kernel_words::{library_refused, listen};
 use crate::xdp::layout::GuardConfig;
 use crate::xdp::mapping::Mapping;
 use crate::xdp::maps::{FlowMap, sum_percpu};
@@ -96,6 +96,5 @@ fn attach(object: &Object, name: &str, family: i32) -> Result<Link, EngineError>
         ..NetfilterOpts::default()
     };
     let (link, heard) = listen(|| program.attach_netfilter_with_opts(options));
-    let words = Some(heard.trim()).filter(|words| !words.is_empty());
-    link.map_err(|error| refused("guard the host's own flows", errno_of(&error), words))
+    link.map_err(|error| object::failure("guard the host's own flows", &error, &heard))
 }

@@ -97,7 +97,7 @@ impl Vlans {
     /// The kernel's, should it ever refuse.
     pub fn take(&self, interface: IfIndex, id: u16) -> Result<(), EngineError> {
         let key = VlanKey { ifindex: interface.0, id, zero: 0 };
-        unset(&self.0, &key, || format!("take VLAN {id} of interface {}", interface.0)).map(drop)
+        unset(&self.0, &key, || format!("take VLAN {id} of interface {}", interface.0))
     }
 }
 
@@ -129,7 +129,6 @@ impl Queues {
     pub fn remove(&self, interface: IfIndex, queue: u32) -> Result<(), EngineError> {
         let key = QueueKey { ifindex: interface.0, queue };
         unset(&self.0, &key, || format!("unsteer queue {queue} of interface {}", interface.0))
-            .map(drop)
     }
 }
 
@@ -151,7 +150,7 @@ impl Xsks {
     /// # Errors
     /// No such slot.
     pub fn clear(&self, index: u32) -> Result<(), EngineError> {
-        unset(&self.0, &index, || format!("clear AF_XDP slot {index}")).map(drop)
+        unset(&self.0, &index, || format!("clear AF_XDP slot {index}"))
     }
 }
 
@@ -182,7 +181,7 @@ impl Interfaces {
     /// # Errors
     /// The kernel's, should it ever refuse.
     pub fn remove(&self, interface: IfIndex) -> Result<(), EngineError> {
-        unset(&self.0, &interface.0, || format!("remove interface {}", interface.0)).map(drop)
+        unset(&self.0, &interface.0, || format!("remove interface {}", interface.0))
     }
 }
 
@@ -234,19 +233,18 @@ where
     result.map_err(|error| library_refused(what(), &error))
 }
 
-/// Removes what may be there. Whether it was.
+/// Removes what may be there.
 pub(super) fn unset<K>(
     map: &MapHandle,
     key: &K,
     what: impl Fn() -> String,
-) -> Result<bool, EngineError>
+) -> Result<(), EngineError>
 where
     K: IntoBytes + Immutable,
 {
     match map.delete(key.as_bytes()) {
-        Err(error) if errno_of(&error) == libc::ENOENT => Ok(false),
-        Err(error) => Err(library_refused(what(), &error)),
-        Ok(()) => Ok(true),
+        Err(error) if errno_of(&error) != libc::ENOENT => Err(library_refused(what(), &error)),
+        _ => Ok(()),
     }
 }
 

@@ -54,7 +54,8 @@ pub(crate) fn program<'a>(object: &'a Object, name: &str) -> Result<ProgramMut<'
     program.ok_or_else(|| refused(format!("open the BPF program {name}"), libc::ENOENT, None))
 }
 
-fn failure(what: &str, error: &libbpf_rs::Error, heard: &str) -> EngineError {
+/// The error of a call that libbpf refused, with the words that it said meanwhile.
+pub(super) fn failure(what: &str, error: &libbpf_rs::Error, heard: &str) -> EngineError {
     let words = heard.trim();
     refused(what, errno_of(error), (!words.is_empty()).then_some(words))
 }

@@ -181,10 +181,14 @@ impl<'a> WayOut<'a> {
     ) -> (NextHop, Option<Arc<str>>) {
         let name = &self.link.name;
         let reason = match mac {
-            None => format!("neighbour {neighbour} unresolved on {name}"),
+            None => self.unresolved(neighbour),
             Some(mac) => format!("bridge {name} does not know the port of {neighbour} ({mac})"),
         };
         (unusable(entry.address, NextHopState::Unresolved), Some(reason.into()))
+    }
+
+    fn unresolved(&self, neighbour: IpAddr) -> String {
+        format!("neighbour {neighbour} unresolved on {}", self.link.name)
     }
 
     fn complete(
@@ -198,7 +202,7 @@ impl<'a> WayOut<'a> {
                 (NextHop { egress: *slot, destination_mac: mac, ..entry.clone() }, None)
             }
             (Ok(_), None) => {
-                let reason = format!("neighbour {neighbour} unresolved on {}", self.link.name);
+                let reason = self.unresolved(neighbour);
                 (unusable(entry.address, NextHopState::Unresolved), Some(reason.into()))
             }
             (Err(reason), _) => {
