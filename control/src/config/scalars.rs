@@ -111,13 +111,8 @@ impl TryFrom<StringOrNumber> for TableSize {
     type Error = String;
 
     fn try_from(value: StringOrNumber) -> Result<Self, Self::Error> {
-        match value.into_string().as_str() {
-            "auto" => Ok(Self::Auto),
-            text => text
-                .parse()
-                .map(Self::Entries)
-                .map_err(|e| format!("`{text}` is neither auto nor a number of entries: {e}")),
-        }
+        let number = auto_or_number(value, "a number of entries")?;
+        Ok(number.map_or(Self::Auto, Self::Entries))
     }
 }
 
@@ -146,13 +141,7 @@ impl TryFrom<StringOrNumber> for AutoCount {
     type Error = String;
 
     fn try_from(value: StringOrNumber) -> Result<Self, Self::Error> {
-        match value.into_string().as_str() {
-            "auto" => Ok(Self::Auto),
-            text => text
-                .parse()
-                .map(Self::Count)
-                .map_err(|e| format!("`{text}` is neither auto nor a number: {e}")),
-        }
+        Ok(auto_or_number(value, "a number")?.map_or(Self::Auto, Self::Count))
     }
 }
 
@@ -161,6 +150,16 @@ impl From<AutoCount> for String {
         match count {
             AutoCount::Auto => "auto".to_owned(),
             AutoCount::Count(count) => count.to_string(),
+        }
+    }
+}
+
+/// The number that it says; `None` for `auto`.
+fn auto_or_number(value: StringOrNumber, what: &str) -> Result<Option<u32>, String> {
+    match value.into_string().as_str() {
+        "auto" => Ok(None),
+        text => {
+            text.parse().map(Some).map_err(|e| format!("`{text}` is neither auto nor {what}: {e}"))
         }
     }
 }

@@ -70,6 +70,8 @@ pub struct Ledger {
     pub interfaces: BTreeMap<InterfaceSlot, InterfaceTotals>,
     /// Frames of all workers: no more packets than this can be in flight.
     pub frames_total: u64,
+    /// What the kernel and the workers counted of each queue.
+    pub queues: Vec<QueueStatistics>,
 }
 
 impl Ledger {

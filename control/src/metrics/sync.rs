@@ -2,7 +2,9 @@
 //! Pure: times are passed in.
 
 use super::distribution::Distribution;
-use crate::model::{Change, ClusterState, EndpointSlice, Family, Object, ObjectName, differences};
+use crate::model::{
+    Change, ClusterState, EndpointSlice, Family, Object, ObjectName, Service, differences,
+};
 use crate::source::SourceEvent;
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
@@ -63,9 +65,9 @@ pub struct ChangeCount {
 }
 
 impl ChangeCount {
-    fn add(&mut self, count: u64) {
-        self.total += count;
-        self.pending += count;
+    fn add(&mut self) {
+        self.total += 1;
+        self.pending += 1;
     }
 }
 
@@ -111,49 +113,44 @@ impl SyncStats {
     }
 
     fn heard_state(&mut self, (before, after): (&ClusterState, &ClusterState), now: SystemTime) {
-        let services = differences(&before.services, &after.services);
-        self.services.add(services.len() as u64);
-        for (key, service) in services {
-            let old = before.services.get(&key);
-            let both = service.iter().map(|s| &s.families).chain(old.map(|s| &s.families));
-            self.concern(both.flatten().copied(), now);
+        for (key, new) in differences(&before.services, &after.services) {
+            self.heard_service([before.services.get(&key).map(|old| &**old), new.as_deref()], now);
         }
-        let slices = differences(&before.slices, &after.slices);
-        self.endpoints.add(slices.len() as u64);
-        for (key, slice) in slices {
-            let old = before.slices.get(&key).and_then(|slice| slice.family);
-            let new = slice.as_ref().and_then(|slice| slice.family);
-            self.concern(old.into_iter().chain(new), now);
-            slice.iter().for_each(|slice| self.await_trigger(slice));
+        for (key, new) in differences(&before.slices, &after.slices) {
+            self.heard_slice([before.slices.get(&key).map(|old| &**old), new.as_deref()], now);
         }
     }
 
     fn heard_change(&mut self, before: &ClusterState, change: &Change, now: SystemTime) {
         match change {
-            Change::Upserted(Object::Service(service)) => {
-                self.services.add(1);
-                let old = before.services.get(&service.key).map(|old| &old.families);
-                self.concern(
-                    service.families.iter().chain(old.into_iter().flatten()).copied(),
-                    now,
-                );
+            Change::Upserted(Object::Service(new)) => {
+                let old = before.services.get(&new.key).map(|old| &**old);
+                self.heard_service([old, Some(new)], now);
             }
             Change::Removed(ObjectName::Service(key)) => {
-                self.services.add(1);
-                let old = before.services.get(key).map(|old| &old.families);
-                self.concern(old.into_iter().flatten().copied(), now);
+                self.heard_service([before.services.get(key).map(|old| &**old), None], now);
             }
-            Change::Upserted(Object::EndpointSlice(slice)) => {
-                self.endpoints.add(1);
-                self.concern(slice.family, now);
-                self.await_trigger(slice);
+            Change::Upserted(Object::EndpointSlice(new)) => {
+                let old = before.slices.get(&new.key).map(|old| &**old);
+                self.heard_slice([old, Some(new)], now);
             }
             Change::Removed(ObjectName::EndpointSlice(key)) => {
-                self.endpoints.add(1);
-                self.concern(before.slices.get(key).and_then(|old| old.family), now);
+                self.heard_slice([before.slices.get(key).map(|old| &**old), None], now);
             }
             _ => {}
         }
+    }
+
+    fn heard_service(&mut self, [old, new]: [Option<&Service>; 2], now: SystemTime) {
+        self.services.add();
+        let both = [old, new].into_iter().flatten();
+        self.concern(both.flat_map(|service| service.families.iter().copied()), now);
+    }
+
+    fn heard_slice(&mut self, [old, new]: [Option<&EndpointSlice>; 2], now: SystemTime) {
+        self.endpoints.add();
+        self.concern([old, new].into_iter().flatten().filter_map(|slice| slice.family), now);
+        new.into_iter().for_each(|slice| self.await_trigger(slice));
     }
 
     fn await_trigger(&mut self, slice: &EndpointSlice) {

@@ -92,11 +92,11 @@ pub async fn run(client: &Client, args: LatencyArgs) -> Result<(), Fault> {
 }
 
 fn path(form: &str, args: &LatencyArgs, after: Option<u64>) -> String {
-    let word = |value: &dyn Fn() -> Option<clap::builder::PossibleValue>| {
-        value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    let word = |value: Option<clap::builder::PossibleValue>| {
+        value.map(|value| value.get_name().to_owned()).unwrap_or_default()
     };
-    let stage = word(&|| args.stage.to_possible_value());
-    let kind = word(&|| args.kind.to_possible_value());
+    let stage = word(args.stage.to_possible_value());
+    let kind = word(args.kind.to_possible_value());
     let path = format!("/api/v1/latency.{form}?stage={stage}&kind={kind}");
     let window = args.window.map(|window| format!("&window={}ms", window.as_millis()));
     let after = after.map(|after| format!("&after={after}"));

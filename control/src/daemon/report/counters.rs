@@ -37,7 +37,9 @@ fn read(control: &Control) -> Ledger {
             ledger.add_worker(*slot, worker.interface(*slot));
         }
     }
-    engine.queue_statistics().iter().for_each(|statistics| ledger.add_queue(statistics));
+    let queues = engine.queue_statistics();
+    queues.iter().for_each(|statistics| ledger.add_queue(statistics));
+    ledger.queues = queues;
     engine.steering_counters().iter().for_each(|counters| ledger.add_steering(counters));
     ledger
 }

@@ -15,10 +15,9 @@ use tidegate_dataplane::types::{IfIndex, MacAddress};
 
 /// The attached interfaces, and those that refused.
 pub(crate) fn interfaces(control: &Control, ledger: &Ledger) -> Vec<InterfaceReport> {
-    let statistics = control.engine.queue_statistics();
     let live = control.attachments.live().values().map(|live| {
         let totals = ledger.interfaces.get(&live.request.slot).cloned().unwrap_or_default();
-        attached(control, live, &totals, &statistics)
+        attached(control, live, &totals, &ledger.queues)
     });
     let refused = control.attachments.refused().iter();
     let mut reports: Vec<_> =

@@ -48,16 +48,14 @@ fn handshakes(control: &Control) -> HandshakeReport {
     let sum = |of: fn(&LoopCounters) -> &Counter| -> u64 {
         workers.iter().map(|worker| of(&worker.work).get()).sum()
     };
-    let [sent, valid, invalid] = [CookieEvent::Sent, CookieEvent::Valid, CookieEvent::Invalid]
-        .map(|event| workers.iter().map(|w| w.work.syn_cookies[event as usize].get()).sum());
     HandshakeReport {
         under_way: sum(|work| &work.embryonic_flows),
         limit: control.config.admission().embryonic_flows_max.into(),
         syn_proxy: control.config.syn_proxy.name().to_owned(),
         proxying_workers: sum(|work| &work.syn_proxy_on),
-        cookies_sent: sent,
-        cookies_valid: valid,
-        cookies_invalid: invalid,
+        cookies_sent: sum(|work| &work.syn_cookies[CookieEvent::Sent as usize]),
+        cookies_valid: sum(|work| &work.syn_cookies[CookieEvent::Valid as usize]),
+        cookies_invalid: sum(|work| &work.syn_cookies[CookieEvent::Invalid as usize]),
     }
 }
 

@@ -2,7 +2,7 @@
 
 mod overlay;
 
-use super::plan::{CLIENT, CLIENT_V6, families};
+use super::plan::{client_of, families};
 use super::{NetNs, Node, RigError, RigPlan};
 use crate::model::Family;
 use core::net::IpAddr;
@@ -130,11 +130,7 @@ fn add_bridge(host: &NetNs, node: Node) -> Result<(), RigError> {
 fn add_default_routes(host: &NetNs, node: Node) -> Result<(), RigError> {
     if node == Node::Gateway {
         for family in families() {
-            let upstream: IpAddr = match family {
-                Family::V4 => CLIENT.into(),
-                Family::V6 => CLIENT_V6.into(),
-            };
-            host.ip(&format!("route add default via {upstream}"))?;
+            host.ip(&format!("route add default via {}", client_of(*family)))?;
         }
     }
     Ok(())

@@ -7,11 +7,11 @@ use tidegate_dataplane::engine::{Engine, QueueStatistics};
 
 pub(super) fn families(
     interfaces: &[InterfaceReport],
+    queues_counted: &[QueueStatistics],
     engine: &Engine,
     attachments: &Attachments,
 ) -> Vec<Family> {
-    let statistics = engine.queue_statistics();
-    let named = statistics.iter().filter_map(|statistics| {
+    let named = queues_counted.iter().filter_map(|statistics| {
         let live = attachments.live().get(&statistics.slot)?;
         Some((live.request.name.as_str(), statistics))
     });

@@ -119,7 +119,7 @@ mod tests {
         };
         let slots = [InterfaceSlot(1), InterfaceSlot(2), InterfaceSlot(3)];
         let interfaces = slots.into_iter().zip([totals(5), totals(7), totals(1)]).collect();
-        let ledger = Ledger { interfaces, frames_total: 0 };
+        let ledger = Ledger { interfaces, ..Ledger::default() };
         let names = ["eth0", "eth0", "eth1"].map(str::to_owned);
         let families = families(&ledger, &slots.into_iter().zip(names).collect());
         let text = String::from_utf8(write(families, Form::Classic, false).unwrap()).unwrap();

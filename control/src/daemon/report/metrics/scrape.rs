@@ -17,7 +17,12 @@ pub(crate) fn scrape(control: &Control) -> Vec<Family> {
     let engine = &control.engine;
     let mut families = host::families(&status, control.started.1);
     families.push(host::draining(control.source.is_read && !control.signals.is_eligible()));
-    families.extend(interfaces::families(&status.interfaces, engine, &control.attachments));
+    families.extend(interfaces::families(
+        &status.interfaces,
+        &ledger.queues,
+        engine,
+        &control.attachments,
+    ));
     families.extend(packets::families(&ledger, control.attachments.names()));
     families.extend(workers::families(engine, &control.config, now));
     families.extend(workers::latency(control.latency.lifetime()));

@@ -33,12 +33,11 @@ impl<'a> Counted<'a> {
         Self { tally, workers, moved_slots, drops }
     }
 
-    /// What was dropped by reason, those reasons that were met.
-    fn dropped(&self, service: &ServiceReport) -> Vec<(&'static str, u64)> {
-        let met = self.drops.get(&service.id).into_iter().flatten();
+    /// What was dropped, `all`, by reason: those reasons that were met.
+    fn dropped(&self, id: ServiceId, all: u64) -> Vec<(&'static str, u64)> {
+        let met = self.drops.get(&id).into_iter().flatten();
         let mut told: Vec<_> = met.map(|(reason, packets)| (*reason, *packets)).collect();
         let known: u64 = told.iter().map(|(_, packets)| packets).sum();
-        let [all, _] = self.refused(service);
         told.extend((all > known).then(|| (OTHER_REASON, all - known)));
         told
     }
@@ -111,11 +110,11 @@ pub(super) fn of_ports<'a>(
             bytes.push_labelled(labels, byte_count);
         }
         flows.push(own.clone(), totals.new_flows);
-        for (reason, count) in counted.dropped(service) {
+        let [dropped_count, rejected_count] = counted.refused(service);
+        for (reason, count) in counted.dropped(service.id, dropped_count) {
             dropped.push_labelled(with(own.clone(), [("reason", reason.into())]), count);
         }
         moved.push(own.clone(), (counted.moved_slots)(service.id));
-        let [_, rejected_count] = counted.refused(service);
         rejected.push(own.clone(), rejected_count);
         for (state, count) in states(service) {
             backends.push_labelled(with(own.clone(), [("state", state.into())]), count);
