@@ -314,3 +314,10 @@ pub(crate) async fn fetch_over(mut stream: TcpStream, path: &str) -> Result<(u64
     }
     Ok((len, format!("{:x}", digest.finalize())))
 }
+
+/// The digest of the first `len` bytes that the demo's server sends for `/bytes/len`.
+pub fn pattern_digest(len: u64) -> String {
+    let mut digest = Sha256::new();
+    pattern_chunks(len).for_each(|chunk| digest.update(chunk));
+    format!("{:x}", digest.finalize())
+}

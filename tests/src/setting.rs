@@ -58,3 +58,14 @@ pub fn wait_until(what: &str, max: Duration, mut is_so: impl FnMut() -> bool) ->
     }
     anyhow::bail!("{what}: not within {max:?}")
 }
+
+/// KiB of a process's memory that are resident.
+///
+/// # Errors
+/// There is no such process.
+pub fn resident_kib(pid: u32) -> Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let number = line.and_then(|line| line.split_whitespace().next());
+    Ok(number.with_context(|| format!("VmRSS of process {pid}"))?.parse()?)
+}

@@ -3,12 +3,10 @@
 
 use anyhow::{Context as _, Result, ensure};
 use core::net::SocketAddr;
-use sha2::{Digest as _, Sha256};
 use std::collections::BTreeSet;
 use std::net::UdpSocket;
 use std::time::Duration;
 use tidegate_control::admin::report::{DropsReport, StatusReport};
-use tidegate_control::demo::pattern_chunks;
 use tidegate_control::demo::rig::{Node, Plumbing, RigPlan, client_of};
 use tidegate_control::demo::site::{HTTP_CLUSTER, HTTP_LOCAL, UDP_CLUSTER, UDP_LOCAL};
 use tidegate_tests::lab::{FAMILIES, FAR, Family, Lab, NEAR, front, packets_of};
@@ -84,9 +82,7 @@ fn check_answers(lab: &Lab, family: Family) -> Result<()> {
 /// Downloads and uploads, by pods that are near and far.
 fn check_transfers(lab: &Lab, family: Family) -> Result<()> {
     let client = lab.rig().client();
-    let mut expected = Sha256::new();
-    pattern_chunks(BYTES).for_each(|chunk| expected.update(chunk));
-    let expected = (BYTES, format!("{:x}", expected.finalize()));
+    let expected = (BYTES, load::pattern_digest(BYTES));
     for port in [HTTP_LOCAL, HTTP_CLUSTER, HTTP_CLUSTER, HTTP_CLUSTER] {
         let got = load::download(client, front(family, port), &format!("/bytes/{BYTES}"))?;
         ensure!(got == expected, "port {port}: {got:?}, expected {expected:?}");

@@ -2,19 +2,17 @@
 //! policies.
 
 use anyhow::{Context as _, Result, ensure};
-use sha2::{Digest as _, Sha256};
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tidegate_control::admin::report::{DropsReport, HandshakeReport, StatusReport};
-use tidegate_control::demo::pattern_chunks;
 use tidegate_control::demo::rig::RigPlan;
 use tidegate_control::demo::site::{HTTP_CLUSTER, HTTP_LOCAL};
 use tidegate_tests::flood;
 use tidegate_tests::lab::{FAMILIES, FAR, Lab, NEAR, V4, V6, front, packets_of};
 use tidegate_tests::load::{self, Session};
-use tidegate_tests::setting::wait_until;
+use tidegate_tests::setting::{self, wait_until};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -48,11 +46,7 @@ fn handshakes(lab: &Lab) -> Result<HandshakeReport> {
 
 fn resident_kib(lab: &mut Lab) -> Result<u64> {
     let daemon = lab.site_mut().daemon_mut().context("a daemon")?;
-    let path = format!("/proc/{}/status", daemon.process().id());
-    let status = std::fs::read_to_string(path)?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let number = line.and_then(|line| line.split_whitespace().next());
-    Ok(number.context("VmRSS of the daemon")?.parse()?)
+    setting::resident_kib(daemon.process().id())
 }
 
 /// Runs `work` while SYNs from nowhere come to these fronts.
@@ -153,9 +147,7 @@ fn everything_works(queues: u32, cpus: (&str, &str)) -> Result<()> {
     let lab = Lab::start(&RigPlan::new("test").queues(queues), &[ALWAYS, cpus])?;
     add_greeter(&lab)?;
     lose_some(&lab)?;
-    let mut expected = Sha256::new();
-    pattern_chunks(MIB).for_each(|chunk| expected.update(chunk));
-    let expected = (MIB, format!("{:x}", expected.finalize()));
+    let expected = (MIB, load::pattern_digest(MIB));
     let client = lab.rig().client();
     let mut connections = 0;
     for to in fronts() {

@@ -1,9 +1,7 @@
 //! Many connections, a long download, and a cluster that changes under load.
 
 use anyhow::{Context as _, Result, ensure};
-use sha2::{Digest as _, Sha256};
 use std::time::Duration;
-use tidegate_control::demo::pattern_chunks;
 use tidegate_control::demo::rig::RigPlan;
 use tidegate_control::demo::site::{HTTP_CLUSTER, HTTP_LOCAL};
 use tidegate_tests::lab::{FAMILIES, FAR, Family, Lab, NEAR, V4, V6, front};
@@ -45,9 +43,7 @@ fn a_download_arrives_whole_from_a_pod_with_its_offloads_on() -> Result<()> {
     let pod = lab.site().pod(NEAR).context("the local pod")?;
     let features = pod.netns().run("ethtool -k eth0")?;
     ensure!(features.contains("tx-checksumming: on"), "{features}");
-    let mut expected = Sha256::new();
-    pattern_chunks(DOWNLOAD_BYTES).for_each(|chunk| expected.update(chunk));
-    let expected = format!("{:x}", expected.finalize());
+    let expected = load::pattern_digest(DOWNLOAD_BYTES);
     let path = format!("/bytes/{DOWNLOAD_BYTES}");
     for from in FAMILIES.into_iter().flat_map(|f| [front(f, HTTP_LOCAL), front(f, HTTP_CLUSTER)]) {
         let (len, digest) = load::download(lab.rig().client(), from, &path)?;

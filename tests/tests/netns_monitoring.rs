@@ -57,9 +57,8 @@ fn panels() -> Result<Vec<(String, String)>> {
 
 /// An alert's expression without its thresholds: what it looks at.
 fn without_thresholds(expression: &str) -> String {
-    let words: Vec<_> = expression.split_whitespace().collect();
     let mut kept = Vec::new();
-    let mut words = words.into_iter();
+    let mut words = expression.split_whitespace();
     while let Some(word) = words.next() {
         if matches!(word, "==" | ">" | "<") {
             let number = words.next().unwrap_or_default();

@@ -1,6 +1,5 @@
 //! What changes every second.
 
-use super::cable;
 use super::journal::Journal;
 use super::stage::{COMER, Condition, IDLE, PASSING, Stage};
 use crate::lab::{FAMILIES, FAR, Lab, NEAR, V4, front};
@@ -156,11 +155,13 @@ impl<'l> Changes<'l> {
             }
             Comer::Withdrawn => {
                 self.journal.unplug();
-                cable::unplug(gateway, pod(self.lab.site(), COMER)?)?;
+                let comer = pod(self.lab.site(), COMER)?;
+                gateway.ip(&format!("link del {}", comer.host_interface()))?;
                 Comer::Unplugged
             }
             Comer::Unplugged => {
-                cable::plug(gateway, pod(self.lab.site(), COMER)?)?;
+                let comer = pod(self.lab.site(), COMER)?;
+                comer.plug(gateway, comer.host_interface())?;
                 self.journal.plug();
                 Comer::Plugged
             }

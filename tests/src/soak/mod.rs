@@ -4,7 +4,6 @@
 //! are, and the sum of packets closes at the end. What is asked is in `traffic`, what changes in
 //! `changes`, which failures are nobody's fault in `journal`. The order of work is in [`run`].
 
-mod cable;
 mod changes;
 mod journal;
 mod requests;

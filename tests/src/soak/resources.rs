@@ -1,6 +1,7 @@
 //! What the daemon holds: memory and file descriptors.
 
-use anyhow::{Context as _, Result, ensure};
+use crate::setting::resident_kib;
+use anyhow::{Result, ensure};
 use std::collections::BTreeMap;
 use std::fs;
 
@@ -23,10 +24,7 @@ impl Resources {
 
     /// Looks at the memory.
     pub(super) fn sample(&mut self) -> Result<()> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.pid))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let number = line.and_then(|line| line.split_whitespace().next());
-        self.samples.push(number.context("VmRSS of the daemon")?.parse()?);
+        self.samples.push(resident_kib(self.pid)?);
         Ok(())
     }
 

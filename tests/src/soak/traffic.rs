@@ -4,15 +4,13 @@ use super::journal::{Event, Failure, Move};
 use super::requests::{Asker, Pinger, Session, download};
 use super::stage::{CLUSTER, LOCAL};
 use crate::lab::{FAMILIES, front};
-use crate::load::inside;
+use crate::load::{inside, pattern_digest};
 use anyhow::{Context as _, Result, ensure};
 use core::net::SocketAddr;
-use sha2::{Digest as _, Sha256};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
-use tidegate_control::demo::pattern_chunks;
 use tidegate_control::demo::rig::NetNs;
 use tidegate_control::demo::site::{HTTP_CLUSTER, HTTP_LOCAL};
 use tokio::task::JoinSet;
@@ -212,9 +210,7 @@ impl Client {
     }
 
     async fn downloads(self) {
-        let mut expected = Sha256::new();
-        pattern_chunks(DOWNLOAD_BYTES).for_each(|chunk| expected.update(chunk));
-        let expected = format!("{:x}", expected.finalize());
+        let expected = pattern_digest(DOWNLOAD_BYTES);
         let (path, mut pace) = (format!("/bytes/{DOWNLOAD_BYTES}"), self.pace());
         while self.next(&mut pace).await {
             let began = Instant::now();

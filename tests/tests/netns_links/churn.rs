@@ -10,7 +10,7 @@ use tidegate_control::demo::rig::Node;
 use tidegate_control::demo::site::{HTTP_LOCAL, UDP_LOCAL};
 use tidegate_tests::lab::{FAMILIES, Lab, front};
 use tidegate_tests::load::Session;
-use tidegate_tests::setting::wait_until;
+use tidegate_tests::setting::{resident_kib, wait_until};
 use tidegate_tests::steady::steadily;
 
 /// How many times, unless the variable says otherwise.
@@ -65,14 +65,14 @@ fn nothing_is_left_of_pods_that_came_and_went() -> Result<()> {
     };
     turn(WARM_UP)?;
     let (before, hops) = (settled(&lab, pid)?, next_hops(&lab)?);
-    let (begin, resident_before) = (Instant::now(), resident(pid)?);
+    let (begin, resident_before) = (Instant::now(), resident_kib(pid)?);
     turn(cycles)?;
     let took = begin.elapsed();
     let is_same = || census(&lab, pid).is_ok_and(|now| now == before);
     let settled = wait_until("all is as it was", PATIENCE, is_same);
     eprintln!(
-        "{cycles} cycles in {took:.0?}; resident before: {resident_before}, after: {}; {before:?}",
-        resident(pid)?
+        "{cycles} cycles in {took:.0?}; resident {resident_before} KiB, then {} KiB; {before:?}",
+        resident_kib(pid)?
     );
     settled.with_context(|| format!("before: {before:#?}\nafter: {:#?}", census(&lab, pid)))?;
     // A number rests before another address gets it; so the table grows, and then no more.
@@ -168,10 +168,4 @@ fn hash_tables(pid: u32) -> Result<BTreeSet<String>> {
 
 fn next_hops(lab: &Lab) -> Result<usize> {
     Ok(lab.report::<List<NeighborReport>>("/api/v1/neighbors")?.items.len())
-}
-
-fn resident(pid: u32) -> Result<String> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    Ok(line.context("VmRSS")?.trim().to_owned())
 }
