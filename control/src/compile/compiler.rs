@@ -55,6 +55,8 @@ struct Basis {
     addresses: BTreeSet<IpAddr>,
     /// The interfaces that flows may leave by.
     egress: BTreeSet<IfIndex>,
+    /// Those that backends are behind, and that flows may not leave by.
+    barred: BTreeSet<IfIndex>,
 }
 
 /// A Service before anything is decided.
@@ -215,7 +217,8 @@ impl Compiler {
                 wishes.retain(|(_, kind)| self.serves(*kind));
                 let claimant = Claimant { service: key, place, id };
                 self.claim(claimant, &mut port_held, wishes, touched);
-                plan.ports.push(PortPlan::new(service, port, endpoints, &port_held));
+                let found = (endpoints, store.mismatch(service, port));
+                plan.ports.push(PortPlan::new(service, port, found, &port_held));
                 held.push(port_held);
             }
         }
@@ -285,8 +288,9 @@ impl Compiler {
 
     fn renew_wanted(&mut self, is_same: bool) {
         let egress: BTreeSet<IfIndex> = self.next_hops.egress().collect();
+        let barred: BTreeSet<IfIndex> = self.next_hops.barred().collect();
         let Basis { config: Some(config), world, addresses, .. } = &self.basis else { return };
-        if is_same && egress == self.basis.egress {
+        if is_same && egress == self.basis.egress && barred == self.basis.barred {
             return;
         }
         self.warnings.clear();
@@ -297,7 +301,8 @@ impl Compiler {
         if addresses.is_empty() {
             self.warnings.push("no node address is allowed by nodePortAddresses".to_owned());
         }
-        self.basis.egress = egress;
+        self.warnings.extend(interfaces::barred(&world.network, config, &barred));
+        (self.basis.egress, self.basis.barred) = (egress, barred);
     }
 }
 

@@ -95,6 +95,25 @@ pub(super) fn wanted(
     wanted
 }
 
+/// Tells of interfaces that backends are behind and flows may not leave by: every Service there
+/// would time out while all else looks well.
+pub(super) fn barred(
+    network: &NetworkState,
+    config: &Config,
+    interfaces: &BTreeSet<IfIndex>,
+) -> Vec<String> {
+    let links = interfaces.iter().filter_map(|index| network.links.get(index));
+    let words = |link: &Link| {
+        let name = &link.name;
+        let why = match interface_config(&config.interfaces, name) {
+            Some(_) => "has role client: set role both, if they are meant to be served",
+            None => "is not among `interfaces`: add it, with role backend or both",
+        };
+        format!("backends get no flows: the route to them is by {name}, which {why}")
+    };
+    links.map(words).collect()
+}
+
 fn missing(network: &NetworkState, config: &Config, warnings: &mut Vec<String>) {
     for entry in config.interfaces.iter().filter(|entry| entry.is_exact()) {
         match network.link_named(&entry.name) {

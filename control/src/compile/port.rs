@@ -26,6 +26,8 @@ pub(super) struct PortPlan<'a> {
     pub(super) endpoints: Vec<Endpoint>,
     /// The snapshot's form of each endpoint, in the same order.
     pub(super) backends: Vec<Backend>,
+    /// The ports that its slices have instead of it.
+    pub(super) mismatch: Option<Vec<Arc<str>>>,
     /// It would like to own fronts. Where not, nobody reads a table of it, and none is built.
     is_dialled: bool,
 }
@@ -49,12 +51,12 @@ impl<'a> PortPlan<'a> {
     pub(super) fn new(
         service: &'a Service,
         port: &'a ServicePortSpec,
-        endpoints: Vec<Endpoint>,
+        (endpoints, mismatch): (Vec<Endpoint>, Option<Vec<Arc<str>>>),
         held: &HeldPort,
     ) -> Self {
         let backends = held.backends.iter().map(|held| held.backend.clone()).collect();
         let is_dialled = !held.wishes.is_empty();
-        Self { id: held.id, service, port, endpoints, backends, is_dialled }
+        Self { id: held.id, service, port, endpoints, backends, mismatch, is_dialled }
     }
 
     /// The snapshot's service port.

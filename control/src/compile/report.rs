@@ -6,6 +6,7 @@ use super::port::{Decision, Decisions, PortPlan};
 use crate::model::{Endpoint, Family, Service, TrafficPolicy};
 use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use tidegate_dataplane::snapshot::{Backend, FrontKey, NextHopState, Selection};
 
 /// The report on `plan`; `fronts` are those that it owns, and all of them cluster IPs where
@@ -120,10 +121,18 @@ fn warnings(plan: &PortPlan<'_>, decisions: &Decisions) -> Vec<String> {
     if plan.port.wants_node_port && plan.port.node_port.is_none() {
         warnings.push("no node port: all of 30000-32767 are taken".to_owned());
     }
+    warnings.extend(plan.mismatch.as_ref().map(|names| mismatch(plan, names)));
     let told: BTreeSet<_> = decisions.values().filter_map(|d| d.warning.clone()).collect();
     warnings.extend(told);
     warnings.extend(unlike(decisions));
     warnings
+}
+
+fn mismatch(plan: &PortPlan<'_>, names: &[Arc<str>]) -> String {
+    let (name, protocol) = (&plan.port.name, plan.port.protocol);
+    let names: Vec<_> = names.iter().map(|name| format!("\"{name}\"")).collect();
+    let there = if names.is_empty() { "none with a name".to_owned() } else { names.join(", ") };
+    format!("no {protocol} port of its EndpointSlices is called \"{name}\": there is {there}")
 }
 
 /// What one family meets where the other is forwarded.

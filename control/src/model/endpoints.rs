@@ -5,10 +5,13 @@ use super::pod::Pod;
 use super::service::{Service, ServicePortSpec};
 use super::slice::EndpointSlice;
 use super::store::Store;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use tidegate_dataplane::types::L4Port;
+
+/// Names of ports in one message; more are left out.
+const MISMATCHES_MAX: usize = 5;
 
 impl Store {
     /// The endpoints of one port of `service`, sorted by address and port, each once
@@ -23,6 +26,22 @@ impl Store {
             None => self.add_pods(service, port, &mut merged),
         }
         merged.0.into_values().collect()
+    }
+
+    /// The names of the ports that the slices of `service` have, where they have endpoints and none
+    /// of the ports is `port` (semantics B5): a mistake that nothing else would show.
+    pub fn mismatch(&self, service: &Service, port: &ServicePortSpec) -> Option<Vec<Arc<str>>> {
+        let slices = self.slices.get(&service.key)?.iter();
+        let slices = slices.filter_map(|key| self.state.slices.get(key));
+        let slices: Vec<_> = slices.filter(|slice| !slice.endpoints.is_empty()).collect();
+        let mut ports = slices.iter().flat_map(|slice| &slice.ports);
+        let is_it = |p: &super::SlicePort| p.name == port.name && p.protocol == port.protocol;
+        if slices.is_empty() || ports.any(is_it) {
+            return None;
+        }
+        let names = slices.iter().flat_map(|slice| &slice.ports).map(|port| port.name.clone());
+        let names: BTreeSet<_> = names.collect();
+        Some(names.into_iter().take(MISMATCHES_MAX).collect())
     }
 
     fn add_slice(&self, slice: &EndpointSlice, port: &ServicePortSpec, merged: &mut Merged) {

@@ -18,7 +18,7 @@ mod world;
 
 use rig::{Compilation, ETH0, ETH1, Rig, VETH_A, VETH_B, mac, slice, textbook, web};
 use std::sync::Arc;
-use tidegate_control::config::Algorithm;
+use tidegate_control::config::{Algorithm, InterfaceConfig, Role};
 use tidegate_control::netlink::NeighbourState;
 use tidegate_dataplane::snapshot::{NextHopState, Picker, Selection};
 use tidegate_dataplane::types::{IfIndex, InterfaceSlot, IpAddress, MacAddress};
@@ -208,6 +208,25 @@ fn a_backend_takes_new_flows_once_it_is_resolved_and_stays_when_it_goes_stale() 
     let compiled = rig.compile(&text);
     assert!(dump::fronts(&compiled).ends_with("snat 10.244.1.7:8080\n"));
     assert_eq!(dump::reasons(&compiled), "web: 10.244.0.5:8080 interface veth-a not attached\n");
+}
+
+#[test]
+fn backends_behind_an_interface_that_is_not_named_are_told() {
+    let mut rig = Rig::attached();
+    let text = web("") + &slice("web-1", &["10.244.1.7 n1 ready"]);
+    assert_eq!(rig.compile(&text).warnings, [""; 0]);
+    let eth1 = rig.config.interfaces.remove(1);
+    rig.attached.retain(|_, index| *index != ETH1);
+    let words = "backends get no flows: the route to them is by eth1, which ";
+    let warnings = rig.compile(&text).warnings.clone();
+    assert_eq!(
+        warnings,
+        [format!("{words}is not among `interfaces`: add it, with role backend or both")]
+    );
+    rig.config.interfaces.push(InterfaceConfig { role: Role::Client, ..eth1 });
+    let warnings = rig.compile(&text).warnings.clone();
+    assert!(warnings[0].starts_with(&format!("{words}has role client")), "{warnings:?}");
+    assert_eq!(rig.compile(&web("")).warnings, [""; 0], "no backend is there any more");
 }
 
 #[test]

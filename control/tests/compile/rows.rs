@@ -150,6 +150,20 @@ fn b5_ports_match_by_name_and_protocol() {
 }
 
 #[test]
+fn b5_slices_without_a_port_of_that_name_are_told() {
+    let told = |port: &str| {
+        let slice = ready(&["10.244.1.7 n1 ready"]);
+        let text = web("") + &slice.replace("{name: \"\", port: 8080}", port);
+        Rig::attached().compile(&text).report[0].warnings.clone()
+    };
+    let words = "no TCP port of its EndpointSlices is called \"\": there is";
+    assert_eq!(told("{name: x, port: 8080}"), [format!("{words} \"x\"")]);
+    assert_eq!(told("{port: 8080}"), [format!("{words} none with a name")]);
+    assert_eq!(told("{name: '', port: 8080, protocol: UDP}"), [format!("{words} \"\"")]);
+    assert_eq!(told("{name: '', port: 8080}"), [""; 0]);
+}
+
+#[test]
 fn b6_fqdn_slices_and_addresses_of_the_wrong_family_do_not_count() {
     let slice = ready(&["10.244.1.7 n1 ready"]);
     for (from, to) in [

@@ -24,7 +24,7 @@ fn e10_one_number_serves_several_protocols_and_sctp_is_told() {
     assert_eq!(dump::met(&compiled, "10.0.0.9", FRONT), "reject NO_ENDPOINTS");
     assert_eq!(dump::met(&compiled, "10.0.0.9", "10.0.0.1:30080/UDP"), "snat 10.244.1.7:8080");
     assert_eq!(compiled.snapshot.fronts.len(), 2);
-    assert_eq!(compiled.report[0].warnings, ["port 80 is SCTP: not served"]);
+    assert_eq!(compiled.report[0].warnings[0], "port 80 is SCTP: not served");
 }
 
 #[test]

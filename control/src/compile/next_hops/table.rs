@@ -37,6 +37,8 @@ pub(in crate::compile) struct NextHops {
     world: World,
     /// How many serving addresses are behind an interface that backends may be behind.
     egress: BTreeMap<IfIndex, usize>,
+    /// How many are behind one that backends may not be behind: not configured, or for clients.
+    barred: BTreeMap<IfIndex, usize>,
     /// How many serving addresses want this neighbour asked for.
     probes: BTreeMap<(IfIndex, IpAddr), usize>,
     /// Those neighbours as last told; none if they changed since.
@@ -175,9 +177,13 @@ impl NextHops {
     fn count(&mut self, id: NextHopId, is_more: bool) {
         let Some(way) = self.hop(id).map(|hop| &hop.way) else { return };
         let interface = way.egress.filter(|_| way.is_for_backends);
+        let barred = way.egress.or(way.interface).filter(|_| !way.is_for_backends);
         let neighbour = way.interface.zip(way.neighbour).filter(|_| way.is_to_be_probed);
         if let Some(interface) = interface {
             change(&mut self.egress, interface, is_more);
+        }
+        if let Some(barred) = barred {
+            change(&mut self.barred, barred, is_more);
         }
         if let Some(neighbour) = neighbour {
             change(&mut self.probes, neighbour, is_more);
@@ -188,6 +194,12 @@ impl NextHops {
     /// The interfaces that flows may leave by; not those that are for clients alone.
     pub(in crate::compile) fn egress(&self) -> impl Iterator<Item = IfIndex> {
         self.egress.keys().copied()
+    }
+
+    /// The interfaces that the routes to serving addresses name, and that the configuration does
+    /// not let flows leave by.
+    pub(in crate::compile) fn barred(&self) -> impl Iterator<Item = IfIndex> {
+        self.barred.keys().copied()
     }
 
     /// Neighbours to ask the kernel for, each once.
