@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: help setup demo test lint bench fuzz soak
+.PHONY: help setup release demo test lint bench fuzz soak
 
 # How long `make fuzz` goes on with each target.
 FUZZ_SECONDS ?= 60
@@ -16,6 +16,9 @@ help: ## list the targets
 
 setup: ## install what building and running need: Debian packages, Rust
 	@bash .ci/setup
+
+release: setup ## target/release/tidegate, for a gateway
+	cargo build --locked --release -p tidegate-control
 
 demo: setup ## real traffic through a NodePort to real servers, in namespaces; under a minute
 	cargo build --locked -p tidegate-control

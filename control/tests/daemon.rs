@@ -136,6 +136,53 @@ fn an_interface_that_went_and_came_back_is_attached_again() -> Result<()> {
 }
 
 #[test]
+fn sighup_reads_the_configuration_again_and_takes_it_whole_or_not_at_all() -> Result<()> {
+    let host = host("reload")?;
+    let mut daemon = host.start()?;
+    let write = |from: &str, to: &str| host.files.write_config(&CONFIG.replace(from, to));
+    host.netns.ip("link add second type veth peer name other")?;
+    host.netns.ip("link set second up")?;
+    let name = "{name: outer, attachMode: native}";
+    let both = "{name: outer, attachMode: native}, {name: second}";
+
+    write(name, &format!("{both}]\nconntrack: {{maxFlows: 4096}}\nworkers: [1"))?;
+    hang_up(&mut daemon)?;
+    let told = |d: &Daemon, words: &str| {
+        status(d).is_ok_and(|s| s.warnings.iter().any(|w| w.contains(words)))
+    };
+    daemon.wait_until("broken YAML is told", SEEN_MAX, |d| told(d, "configuration refused"))?;
+
+    write(name, &format!("{both}]\nconntrack: {{maxFlows: 4096}}\nmemory: {{}}\n#"))?;
+    hang_up(&mut daemon)?;
+    let restart = "conntrack.maxFlows while running: restart";
+    daemon.wait_until("what needs a restart is told", SEEN_MAX, |d| told(d, restart))?;
+    ensure!(host.netns.run(SCRAPE)?.contains("tidegate_config_stale 1"), "not in the metrics");
+    let count = |d: &Daemon| status(d).map(|s| s.interfaces.len()).unwrap_or_default();
+    ensure!(count(&daemon) == 1, "half of the file was taken");
+
+    write(name, both)?;
+    hang_up(&mut daemon)?;
+    daemon.wait_until("the interface is attached", SEEN_MAX, |d| {
+        count(d) == 2 && status(d).is_ok_and(|s| s.interfaces.iter().all(|i| i.attached))
+    })?;
+    ensure!(!told(&daemon, "configuration refused"), "still told");
+    write("", "")?;
+    hang_up(&mut daemon)?;
+    daemon.wait_until("it is given up again", SEEN_MAX, |d| count(d) == 1)?;
+    ensure!(host.netns.run(SCRAPE)?.contains("tidegate_config_stale 0"), "not in the metrics");
+    Ok(())
+}
+
+const SCRAPE: &str = "curl -sS -m 5 http://127.0.0.1:10271/metrics";
+
+fn hang_up(daemon: &mut Daemon) -> Result<()> {
+    let pid = daemon.process().id().to_string();
+    let kill = Command::new("kill").args(["-HUP", &pid]).status()?;
+    ensure!(kill.success(), "kill: {kill}");
+    Ok(())
+}
+
+#[test]
 fn bad_manifests_are_told_and_the_good_ones_keep_serving() -> Result<()> {
     let host = host("bad")?;
     let mut daemon = host.start()?;

@@ -7,6 +7,7 @@ use crate::compile::{Compiler, Reports};
 use crate::config::Config;
 use crate::daemon::attachments::Attachments;
 use crate::daemon::meter::Meter;
+use crate::daemon::reload::ReloadStatus;
 use crate::daemon::report;
 use crate::daemon::signals::{self, Signals};
 use crate::daemon::tally::Tally;
@@ -17,10 +18,12 @@ use crate::netlink::Mirror;
 use crate::source::{Source, SourceEvent, SourceNotes};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 use tidegate_dataplane::engine::Engine;
 use tidegate_dataplane::types::{IfIndex, WorkerId};
+use tokio::signal::unix::Signal;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
@@ -63,6 +66,7 @@ pub struct Control {
     pub(crate) tally: Tally,
     pub(crate) signals: Signals,
     pub(crate) source: SourceStatus,
+    pub(crate) reload: ReloadStatus,
     pub(crate) compiled: CompiledStatus,
     pub(crate) started: (Instant, SystemTime),
     pub(crate) stale_workers: Vec<WorkerId>,
@@ -105,6 +109,8 @@ pub struct Inputs {
     pub source: Source,
     /// The admin socket.
     pub queries: mpsc::Receiver<Query>,
+    /// SIGHUP, and the file that is then read again.
+    pub hangup: (Signal, PathBuf),
 }
 
 impl Control {
@@ -126,6 +132,7 @@ impl Control {
             meter: Meter::default(),
             tally: Tally::default(),
             source: SourceStatus::default(),
+            reload: ReloadStatus::default(),
             compiled: CompiledStatus::default(),
             started: (Instant::now(), SystemTime::now()),
             stale_workers: Vec::new(),
@@ -186,6 +193,7 @@ impl Control {
                 Some(event) = inputs.source.next() => is_dirty = self.take(event),
                 Ok(()) = network.changed() => is_dirty = true,
                 Some(query) = inputs.queries.recv() => report::answer(self, query),
+                Some(()) = inputs.hangup.0.recv() => is_dirty = self.reload(&inputs.hangup.1),
                 _ = tick.tick() => is_dirty = self.tick(),
                 _ = sample.tick() => is_dirty = self.sample(),
                 () = sleep_until(at), if due.is_some() => {

@@ -8,6 +8,7 @@ mod banner;
 pub mod control;
 pub mod host;
 pub mod meter;
+mod reload;
 mod report;
 pub mod reserved_ports;
 mod run;

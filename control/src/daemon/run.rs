@@ -17,12 +17,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use tidegate_dataplane::engine::{Engine, EngineError, WorkerPlacement};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// How to run.
 #[derive(Debug)]
 pub struct Options {
-    /// The configuration's file, for the banner.
+    /// The configuration's file, for the banner, and to be read again at SIGHUP.
     pub file: PathBuf,
     /// The configuration.
     pub config: Config,
@@ -38,6 +38,8 @@ pub async fn run(options: Options) -> Result<(), Fault> {
     let begin = Instant::now();
     host::check_capabilities()?;
     let stop = stop_signal()?;
+    // From here on it ends nobody: what comes before the first state is there waits.
+    let hangup = signal(SignalKind::hangup()).map_err(|error| signal_fault(&error))?;
     // Load-bearing: first of all. A second daemon must not take the first one's devices away.
     let listening = Listening::try_new(&options.config.admin_socket).await;
     let listening = listening.map_err(|e| Fault::from_error(Exit::Unavailable, "start", &e))?;
@@ -66,7 +68,7 @@ pub async fn run(options: Options) -> Result<(), Fault> {
         control.latency.log_to(log);
     }
     control.warnings = start_warnings(&control.engine, &reserved).await;
-    let served = Session { options, listening, begin }.serve(&mut control, stop).await;
+    let served = Session { options, listening, begin, hangup }.serve(&mut control, stop).await;
     let Control { engine, mirror, .. } = control;
     engine.stop();
     if let Ok(Err(error)) = reserved.map(ReservedPorts::take_back) {
@@ -80,6 +82,7 @@ struct Session {
     options: Options,
     listening: Listening,
     begin: Instant,
+    hangup: Signal,
 }
 
 impl Session {
@@ -88,12 +91,12 @@ impl Session {
         control: &mut Control,
         stop: impl Future<Output = ()>,
     ) -> Result<(), Fault> {
-        let Self { options, listening, begin } = self;
+        let Self { options, listening, begin, hangup } = self;
         let (mailbox, queries) = mailbox();
         let source = Source::start(&options.config, &control.node);
         let source = source
             .map_err(|error| Fault::from_error(Exit::Unavailable, "start the source", &error))?;
-        let mut inputs = Inputs { source, queries };
+        let mut inputs = Inputs { source, queries, hangup: (hangup, options.file.clone()) };
         control.signals.open(mailbox.clone());
         // Health is answered before the source is, as the kubelet expects.
         signals::tick(control, Instant::now());
@@ -191,15 +194,18 @@ fn allowed_cpus() -> Vec<usize> {
 }
 
 fn stop_signal() -> Result<impl Future<Output = ()>, Fault> {
-    let fault = |error| Fault::from_error(Exit::Unavailable, "listen for signals", &error);
-    let mut terminate = signal(SignalKind::terminate()).map_err(fault)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(fault)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(|error| signal_fault(&error))?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| signal_fault(&error))?;
     Ok(async move {
         tokio::select! {
             _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
             _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
         }
     })
+}
+
+fn signal_fault(error: &io::Error) -> Fault {
+    Fault::from_error(Exit::Unavailable, "listen for signals", error)
 }
 
 fn tell_stopping() {

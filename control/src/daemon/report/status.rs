@@ -134,7 +134,9 @@ fn warnings(
         format!("serving from the state kept on disk, {seconds} s old: the API server is away")
     });
     let source = refused.chain(kept).chain(control.source.notes.warnings.iter().cloned());
-    let fixed = control.warnings.iter().cloned();
+    let reload = control.reload.error.iter();
+    let reload = reload.map(|words| format!("configuration refused: {words}"));
+    let fixed = control.warnings.iter().cloned().chain(reload);
     let compiled = control.compiled.warnings.iter().cloned();
     let listeners = control.signals.warnings();
     let log = control.latency.log().and_then(HistogramLog::error);

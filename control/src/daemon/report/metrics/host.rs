@@ -1,6 +1,7 @@
 //! The daemon itself: its version, whether it is ready, what it takes of the host.
 
 use crate::admin::report::StatusReport;
+use crate::daemon::reload::ReloadStatus;
 use crate::daemon::report::metrics::workers::unix_seconds;
 use crate::metrics::family::Family;
 use rustix::time::{ClockId, clock_gettime};
@@ -26,6 +27,19 @@ pub(super) fn families(status: &StatusReport, started: SystemTime) -> Vec<Family
     ];
     families.extend(process(started));
     families
+}
+
+/// Whether what runs is what its file says.
+pub(super) fn config(reload: &ReloadStatus) -> [Family; 2] {
+    let stale = Family::gauge(
+        "tidegate_config_stale",
+        "Whether the configuration was refused when it was read last: the one before it runs.",
+    );
+    let read = Family::gauge(
+        "tidegate_config_reload_success_timestamp_seconds",
+        "When the configuration that runs was read.",
+    );
+    [stale.with(u64::from(reload.error.is_some())), read.with_real(unix_seconds(reload.read))]
 }
 
 /// What `/healthz` tells outer balancers by 503, but for a stale packet path.

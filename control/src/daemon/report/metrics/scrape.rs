@@ -16,6 +16,7 @@ pub(crate) fn scrape(control: &Control) -> Vec<Family> {
     let status = status_of(control, &ledger);
     let engine = &control.engine;
     let mut families = host::families(&status, control.started.1);
+    families.extend(host::config(&control.reload));
     families.push(host::draining(control.source.is_read && !control.signals.is_eligible()));
     families.extend(interfaces::families(
         &status.interfaces,
