@@ -9,7 +9,7 @@ use std::fs::File;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tidegate_control::admin::report::{
-    BackendReport, DropsReport, InterfaceReport, List, ReasonReport,
+    BackendReport, DropsReport, InterfaceReport, List, ReasonReport, StatusReport,
 };
 use tidegate_control::demo::rig::{Node, RigPlan, Topology, gateway_of};
 use tidegate_control::demo::site::{CONFIG, HTTP_CLUSTER, Site};
@@ -227,6 +227,14 @@ impl Lab {
     /// tidegate does not answer.
     pub fn report<T: serde::de::DeserializeOwned>(&self, path: &str) -> Result<T> {
         Ok(self.site.daemon().context("a running tidegate")?.get_json(path)?)
+    }
+
+    /// Why packets met what they met, and what tidegate warns of: for errors.
+    pub fn diagnosis(&self) -> String {
+        let drops: Result<DropsReport> = self.report("/api/v1/drops");
+        let warnings: Result<StatusReport> = self.report("/api/v1/status");
+        let warnings = warnings.map(|status| (status.checks, status.warnings));
+        format!("{drops:#?}\n{warnings:#?}\n{}", self.log())
     }
 
     /// What tidegate logged, for errors.

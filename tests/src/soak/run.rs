@@ -60,25 +60,27 @@ pub fn run(plan: &Plan) -> Result<String> {
     changes.begin()?;
     let before = resources.descriptors()?;
     let client = lab.rig().client();
-    std::thread::scope(|scope| {
+    let changed = std::thread::scope(|scope| {
         let asking = scope.spawn(|| traffic::go_on(client, &tally, &events));
         let changed = change(plan.length, &mut changes, &mut resources);
         tally.end();
         let asked = asking.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         changed.and(asked)
-    })?;
+    });
     let (excused, verdict) = judge(&changes.journal, &told, &tally);
-    changes.restore()?;
+    // As it was when something failed: what follows makes more packets.
+    let diagnosis = lab.diagnosis();
+    let changed = changed.and_then(|()| changes.restore());
     let is_same = || resources.descriptors().is_ok_and(|now| are_no_more(&now, &before));
     let closed = wait_until("the file descriptors are no more than before", PATIENCE, is_same);
     let closed =
         closed.with_context(|| format!("before {before:?}, now {:?}", resources.descriptors()));
     let flat = resources.ensure_flat();
     let report = report(&tally, &changes.journal, &excused, flat.as_ref().ok())?;
-    let checks = [verdict, closed, flat.map(drop), lab.finish()];
+    let checks = [changed, verdict, closed, flat.map(drop), lab.finish()];
     let faults = checks.into_iter().filter_map(Result::err).map(|error| format!("{error:#}"));
     let faults: Vec<_> = faults.collect();
-    ensure!(faults.is_empty(), "{}\n{report}", faults.join("\n"));
+    ensure!(faults.is_empty(), "{}\n{report}", faults.join("\n") + "\n" + &diagnosis);
     Ok(report)
 }
 
