@@ -223,7 +223,10 @@ impl Control {
             }
             SourceEvent::Refused(error) => {
                 let error = chain(&error);
-                tracing::error!("failed to {error}; the last good state keeps serving");
+                let serves = self.source.is_read;
+                let so =
+                    if serves { "the last good state keeps serving" } else { "nothing is served" };
+                tracing::error!("failed to {error}; {so}");
                 self.source.error = Some(error);
                 false
             }

@@ -27,6 +27,9 @@ use tokio::time;
 /// longer delays the first packet to a new pod.
 const GATHER: Duration = Duration::from_millis(10);
 
+/// Failures in a row that are not told.
+const FAILURES_QUIET: u32 = 2;
+
 /// After a failed read, how long to wait before the next.
 const RETRY: Duration = Duration::from_millis(500);
 
@@ -191,6 +194,7 @@ type Events = std::pin::Pin<Box<dyn futures::Stream<Item = Tables> + Send>>;
 async fn follow(handle: Handle, mut events: Events, sender: watch::Sender<NetworkState>) {
     let mut dirty = Tables::default();
     let mut quiet_from = time::Instant::now();
+    let mut failures = 0;
     loop {
         if dirty == Tables::default() {
             let Some(changed) = events.next().await else { return };
@@ -204,17 +208,28 @@ async fn follow(handle: Handle, mut events: Events, sender: watch::Sender<Networ
         next.removals += u64::from(dirty.is_removal);
         match read(&handle, dirty, &mut next).await {
             Ok(()) => {
-                dirty = Tables::default();
+                (dirty, failures) = (Tables::default(), 0);
                 publish(&sender, next);
             }
             Err(error) => {
-                tracing::warn!(%error, "cannot read the kernel's tables; trying again");
+                failures += 1;
+                tell(failures, &error);
                 time::sleep(RETRY).await;
             }
         }
         if sender.is_closed() {
             return;
         }
+    }
+}
+
+/// The kernel answers EBUSY or EINTR where a table changes while it is read, as at every start:
+/// that is no news unless it goes on.
+fn tell(failures: u32, error: &NetlinkError) {
+    if failures > FAILURES_QUIET {
+        tracing::warn!(%error, failures, "cannot read the kernel's tables; trying again");
+    } else {
+        tracing::debug!(%error, "cannot read the kernel's tables; trying again");
     }
 }
 

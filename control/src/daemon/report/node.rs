@@ -157,16 +157,21 @@ pub(crate) fn neighbors(control: &Control) -> Vec<NeighborReport> {
             .then(|| hop.destination_mac.to_string()),
         snat_address: hop.snat_address.map(|address| address.to_string()),
     };
-    snapshot.next_hops.iter().map(hop).collect()
+    taken(&snapshot).map(hop).collect()
 }
 
 /// How many next hops are in each state that any is in.
 pub(super) fn neighbor_counts(snapshot: &Snapshot) -> BTreeMap<&'static str, u64> {
     let mut counts = BTreeMap::new();
-    for hop in snapshot.next_hops.iter() {
+    for hop in taken(snapshot) {
         *counts.entry(state_word(hop.state)).or_default() += 1;
     }
     counts
+}
+
+/// The entries that backends have; those that are free hold nothing.
+fn taken(snapshot: &Snapshot) -> impl Iterator<Item = &NextHop> {
+    snapshot.next_hops.iter().filter(|hop| **hop != NextHop::default())
 }
 
 fn state_word(state: NextHopState) -> &'static str {
@@ -182,6 +187,16 @@ fn state_word(state: NextHopState) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tidegate_dataplane::types::IpAddress;
+
+    #[test]
+    fn a_free_entry_is_no_neighbour() {
+        let mut snapshot = Snapshot::default();
+        snapshot.next_hops.set(0, NextHop::default());
+        let address = IpAddress::v4([192, 0, 2, 9]);
+        snapshot.next_hops.set(1, NextHop { address, ..NextHop::default() });
+        assert_eq!(neighbor_counts(&snapshot).into_values().sum::<u64>(), 1);
+    }
 
     #[test]
     fn the_clock_is_the_one_that_only_grows() {
