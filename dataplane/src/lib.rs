@@ -10,6 +10,7 @@ pub mod engine;
 pub mod flow_table;
 pub mod host_flows;
 mod limiter;
+mod memory;
 pub mod packet;
 pub mod pipeline;
 pub mod random;

@@ -32,6 +32,11 @@ impl Handshakes {
         Self { nodes, free: 0, oldest: NOWHERE, newest: NOWHERE, len: 0 }
     }
 
+    /// Bytes of the arena.
+    pub(super) fn bytes(&self) -> usize {
+        size_of_val(&*self.nodes)
+    }
+
     /// How many there are.
     pub(super) fn len(&self) -> u32 {
         self.len

@@ -231,12 +231,13 @@ impl FlowEntry {
 
     /// Whether packets with this tuple go in this direction of this flow.
     #[inline]
+    #[expect(clippy::needless_bitwise_bool, reason = "one branch for all: none ever decides alone")]
     pub fn matches(&self, direction: Direction, key: &FlowKey) -> bool {
         let at = direction as usize * 2;
-        let low = self.low[at] == key.src.v4_bytes() && self.low[at + 1] == key.dst.v4_bytes();
-        let ports = self.ports[at] == key.src_port && self.ports[at + 1] == key.dst_port;
-        let same = low && ports && self.protocol == key.protocol && self.is_live;
-        same && self.is_v4 == key.src.is_v4() && (self.is_v4 || self.matches_high(at, key))
+        let low = (self.low[at] == key.src.v4_bytes()) & (self.low[at + 1] == key.dst.v4_bytes());
+        let ports = (self.ports[at] == key.src_port) & (self.ports[at + 1] == key.dst_port);
+        let family = (self.is_v4 == key.src.is_v4()) & (self.protocol == key.protocol);
+        low & ports & family & self.is_live && (self.is_v4 || self.matches_high(at, key))
     }
 
     #[inline]

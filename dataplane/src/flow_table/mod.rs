@@ -6,7 +6,6 @@ pub mod entry;
 mod expiry;
 pub mod hash;
 mod index;
-mod prefetch;
 pub mod proxy;
 mod snat;
 pub mod table;

@@ -5,9 +5,9 @@ use crate::flow_table::embryonic::{Handshakes, NOWHERE};
 use crate::flow_table::index::{Index, Reference};
 use crate::flow_table::{
     Direction, FlowEntry, FlowState, HashKey, NewFlow, OwnerDirectory, SourcePorts, TimeoutTable,
-    prefetch,
 };
 use crate::host_flows::HostFlows;
+use crate::memory;
 use crate::random::Random;
 use crate::stats::{FlowEnd, WorkerCounters};
 use crate::types::{FlowKey, Time, WorkerId};
@@ -87,7 +87,7 @@ impl FlowTable {
         Self {
             timeouts: TimeoutTable::new(&config.timeouts),
             index: Index::with_capacity(flows_max as usize * 2),
-            entries: vec![FlowEntry::EMPTY; flows_max as usize].into_boxed_slice(),
+            entries: memory::filled(FlowEntry::EMPTY, flows_max as usize),
             free: (0..flows_max).rev().collect(),
             handshakes: Handshakes::with_capacity(config.embryonic_max.min(flows_max)),
             high_water: 0,
@@ -125,6 +125,12 @@ impl FlowTable {
         self.entries.len() - self.free.len()
     }
 
+    /// Bytes that the table takes, however many flows live.
+    pub fn bytes(&self) -> usize {
+        let entries = size_of_val(&*self.entries) + self.free.capacity() * size_of::<u32>();
+        entries + self.index.bytes() + self.handshakes.bytes()
+    }
+
     /// Whether no flow lives.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -157,7 +163,7 @@ impl FlowTable {
     #[inline]
     pub fn prefetch_entry(&self, hash: u64) -> Option<Reference> {
         let hint = self.index.hint(hash)?;
-        prefetch::line(self.entries.get(hint.flow() as usize)?);
+        memory::prefetch(self.entries.get(hint.flow() as usize)?);
         Some(hint)
     }
 
