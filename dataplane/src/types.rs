@@ -14,7 +14,8 @@ use zerocopy::{Immutable, IntoBytes};
 #[repr(C)]
 pub struct IpAddress([u8; 16]);
 
-const V4_PREFIX: [u8; 12] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff];
+/// The twelve bytes before a mapped IPv4 address, as the low bits of a little-endian number.
+const V4_PREFIX_BITS: u128 = 0xffff << 80;
 
 impl IpAddress {
     /// The address from its 16 wire bytes (IPv4 in mapped form).
@@ -25,7 +26,9 @@ impl IpAddress {
     /// The IPv4 address with these four wire bytes.
     #[inline]
     pub const fn v4(b: [u8; 4]) -> Self {
-        Self([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, b[0], b[1], b[2], b[3]])
+        // As one number: put together of smaller parts in memory, it could not be read back as a
+        // whole before all of them have left the CPU's store buffer.
+        Self((V4_PREFIX_BITS | (u32::from_le_bytes(b) as u128) << 96).to_le_bytes())
     }
 
     /// The 16 wire bytes.
@@ -43,7 +46,7 @@ impl IpAddress {
     /// Whether this is an IPv4 address.
     #[inline]
     pub fn is_v4(&self) -> bool {
-        self.0[..12] == V4_PREFIX
+        u128::from_le_bytes(self.0) << 32 == V4_PREFIX_BITS << 32
     }
 
     /// The address whose [`IpAddress::halves`] these are.

@@ -5,7 +5,7 @@ use crate::packet::headers::tcp_flags;
 use crate::packet::vlan::VlanTag;
 use crate::pipeline::generated::Generated;
 use crate::pipeline::packet::Packet;
-use crate::pipeline::rewrite::{Link, rewrite};
+use crate::pipeline::rewrite::{Link, LinkEnds, rewrite};
 use crate::pipeline::tcp::translate;
 use crate::snapshot::{NextHopState, Snapshot};
 use crate::stats::{FlowEnd, Traffic};
@@ -140,8 +140,7 @@ pub(super) fn link(
     match hop.state {
         NextHopState::Resolved => Ok(Link {
             egress: hop.egress,
-            source: hop.source_mac,
-            destination: hop.destination_mac,
+            ends: LinkEnds::new(hop.destination_mac, hop.source_mac),
             mtu_bytes: hop.mtu_bytes,
             tag: VlanTag::NONE,
         }),
@@ -158,8 +157,7 @@ fn link_to_client(entry: &FlowEntry, snapshot: &Snapshot) -> Option<Link> {
     let interface = snapshot.interface(entry.client_interface)?;
     Some(Link {
         egress: entry.client_interface,
-        source: interface.mac,
-        destination: entry.client_mac,
+        ends: LinkEnds::new(entry.client_mac, interface.mac),
         mtu_bytes: interface.mtu_bytes,
         tag: entry.client_tag,
     })

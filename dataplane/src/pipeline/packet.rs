@@ -50,13 +50,13 @@ pub struct Headers {
 }
 
 impl Headers {
-    /// Not parsed yet.
+    /// Not parsed yet. Zeros, since those are written in place.
     pub const NONE: Self = Self {
         kind: PacketKind::Whole,
         key: FlowKey::new(
             Protocol::Tcp,
-            (IpAddress::v4([0; 4]), L4Port::new(0)),
-            (IpAddress::v4([0; 4]), L4Port::new(0)),
+            (IpAddress::from_bytes([0; 16]), L4Port::new(0)),
+            (IpAddress::from_bytes([0; 16]), L4Port::new(0)),
         ),
         l4_offset: 0,
         l4_bytes: 0,

@@ -61,15 +61,43 @@ impl Pipeline {
     /// Decides every packet of a burst. After it, no verdict is `Pending`; bytes have changed where
     /// the verdict is `Forward` or `Reject` and nowhere else.
     ///
-    /// Three loops, so that the cache misses of up to 64 packets run side by side: first the
+    /// Several loops, so that the cache misses of up to 64 packets run side by side: first the
     /// bucket, then the entry, then the work.
     pub fn process(&mut self, packets: &mut [Packet<'_>], snapshot: &Snapshot, now: Time) {
-        for packet in &mut *packets {
-            self.parse(packet);
+        Self::parse_all(packets);
+        self.hash_all(packets);
+        self.find_all(packets);
+        self.decide_all(packets, snapshot, now);
+    }
+
+    /// The first part of [`Pipeline::process`]: bytes to headers. The parts are there to be timed
+    /// one by one; one alone does nothing useful.
+    #[inline]
+    pub fn parse_all(packets: &mut [Packet<'_>]) {
+        packets.iter_mut().for_each(parse);
+    }
+
+    /// The second part: hashes, and the buckets on their way. A loop of its own: a key that was
+    /// written this very moment, in parts, could not be read as a whole without waiting.
+    #[inline]
+    pub fn hash_all(&self, packets: &mut [Packet<'_>]) {
+        for packet in packets {
+            packet.hash = self.flows.hash(&packet.headers.key);
+            self.flows.prefetch_bucket(packet.hash);
         }
-        for packet in &mut *packets {
+    }
+
+    /// The third part: where flows probably are, and those on their way.
+    #[inline]
+    pub fn find_all(&self, packets: &mut [Packet<'_>]) {
+        for packet in packets {
             packet.hint = self.flows.prefetch_entry(packet.hash);
         }
+    }
+
+    /// The last part: what becomes of each packet, and its bytes.
+    #[inline]
+    pub fn decide_all(&mut self, packets: &mut [Packet<'_>], snapshot: &Snapshot, now: Time) {
         for packet in packets {
             if packet.verdict == Verdict::Pending {
                 packet.verdict = self.decide(packet, snapshot, now);
@@ -77,25 +105,6 @@ impl Pipeline {
             if packet.tag.is_some() {
                 packet.retag();
             }
-        }
-    }
-
-    #[inline]
-    fn parse(&mut self, packet: &mut Packet<'_>) {
-        let parse = |packet: &mut Packet<'_>| {
-            let frame = packet.buffer.get(..packet.len).unwrap_or_default();
-            parse::parse_into(&mut packet.headers, frame)
-        };
-        let mut parsed = parse(packet);
-        if parsed == Err(Verdict::Pass(PassReason::NotIp)) && packet.untag() {
-            parsed = parse(packet);
-        }
-        match parsed {
-            Ok(()) => {
-                packet.hash = self.flows.hash(&packet.headers.key);
-                self.flows.prefetch_bucket(packet.hash);
-            }
-            Err(verdict) => packet.verdict = verdict,
         }
     }
 
@@ -124,4 +133,23 @@ impl Pipeline {
         }
         verdict
     }
+}
+
+#[inline]
+fn parse(packet: &mut Packet<'_>) {
+    let frame = packet.buffer.get(..packet.len).unwrap_or_default();
+    if let Err(verdict) = parse::parse_into(&mut packet.headers, frame) {
+        packet.verdict = verdict;
+        if verdict == Verdict::Pass(PassReason::NotIp) && packet.untag() {
+            parse_untagged(packet);
+        }
+    }
+}
+
+/// Apart, so that the parser stands in the loop over the burst once.
+#[cold]
+fn parse_untagged(packet: &mut Packet<'_>) {
+    let frame = packet.buffer.get(..packet.len).unwrap_or_default();
+    let parsed = parse::parse_into(&mut packet.headers, frame);
+    packet.verdict = parsed.err().unwrap_or(Verdict::Pending);
 }
