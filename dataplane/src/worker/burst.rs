@@ -2,11 +2,11 @@
 
 use crate::clock;
 use crate::pipeline::{BURST_FRAMES_MAX, Packet};
-use crate::stats::{FlowEnd, Traffic};
-use crate::types::{FlowKey, InterfaceSlot, ServiceId, Time, WorkerId};
+use crate::stats::FlowEnd;
+use crate::types::{FlowKey, InterfaceSlot, Time, WorkerId};
 use crate::verdict::{DropReason, Verdict};
 use crate::worker::Worker;
-use crate::worker::port::{Samples, record};
+use crate::worker::port::{Samples, TxNote, record};
 use crate::xdp::layout::{METADATA_MAGIC, Metadata, OWNER_NONE};
 use crate::xdp::maps::FLOW_BATCH_MAX;
 use crate::xdp::umem::Frame;
@@ -33,12 +33,11 @@ pub(super) struct Arrival {
 
 /// A decided packet: the frame's content is what leaves.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Decision {
-    pub arrival: Arrival,
-    pub verdict: Verdict,
-    pub len: usize,
-    pub service: ServiceId,
-    pub traffic: Traffic,
+pub(super) struct Decision<'a> {
+    pub arrival: &'a Arrival,
+    /// What the packet leaves with, or is dropped with. Made once and passed by reference: what was
+    /// written in parts this very moment cannot be copied without waiting.
+    pub note: TxNote,
     flow: Option<FlowId>,
 }
 
@@ -46,7 +45,7 @@ pub(super) struct Decision {
 pub(super) type Frames = ArrayVec<Frame, BURST_FRAMES_MAX>;
 /// What is known of them.
 pub(super) type Arrivals = ArrayVec<Arrival, BURST_FRAMES_MAX>;
-type Decisions = ArrayVec<Decision, BURST_FRAMES_MAX>;
+type Decisions<'a> = ArrayVec<Decision<'a>, BURST_FRAMES_MAX>;
 
 impl Worker {
     /// Reads a burst from one pair and sees it through. Returns how many packets it had.
@@ -61,6 +60,8 @@ impl Worker {
         if frames.is_empty() {
             return 0;
         }
+        // Another CPU has written them: fetch them all at once, not one after the other.
+        frames.iter_mut().for_each(|frame| pool.prefetch(frame));
         let queue = &port.pair.counters;
         // After the read: a packet is never read before its stamp.
         let now = clock::now();
@@ -97,19 +98,18 @@ impl Worker {
         self.flush();
     }
 
-    fn decide(
+    fn decide<'a>(
         &mut self,
         mode: CopyMode,
         frames: &mut Frames,
-        arrivals: &Arrivals,
+        arrivals: &'a Arrivals,
         now: Time,
-    ) -> Decisions {
+    ) -> Decisions<'a> {
         let pool = self.parts.pools.of(mode);
-        let packet = |(frame, arrival): (_, &Arrival)| {
-            let mut packet = Packet::new(pool.buffer(frame), arrival.len, arrival.ingress);
-            packet.owner = arrival.owner;
-            packet.is_handed = arrival.is_handed;
-            packet
+        let packet = |(frame, arrival): (_, &Arrival)| Packet {
+            owner: arrival.owner,
+            is_handed: arrival.is_handed,
+            ..Packet::new(pool.buffer(frame), arrival.len, arrival.ingress)
         };
         let mut packets: ArrayVec<Packet<'_>, BURST_FRAMES_MAX> =
             frames.iter_mut().zip(arrivals).map(packet).collect();
@@ -117,20 +117,17 @@ impl Worker {
         let snapshot = self.reader.read();
         self.parts.counters.work.snapshot_version.set(snapshot.version.0);
         self.parts.pipeline.process(&mut packets, snapshot, now);
-        let decision = |(packet, arrival): (Packet<'_>, &Arrival)| Decision {
-            arrival: *arrival,
-            verdict: packet.verdict,
-            len: packet.len,
-            service: packet.service,
-            traffic: packet.traffic,
+        let decision = |(packet, arrival): (&Packet<'_>, &'a Arrival)| Decision {
+            arrival,
+            note: TxNote::of(packet, arrival),
             flow: packet.flow,
         };
-        packets.into_iter().zip(arrivals).map(decision).collect()
+        packets.iter().zip(arrivals).map(decision).collect()
     }
 
     /// Tells the kernel's flow map what began and ended, before the burst's packets leave: so the
     /// first reply finds its way. A flow that does not fit there is refused here too.
-    pub(super) fn sync_flow_map(&mut self, decisions: &mut [Decision]) {
+    pub(super) fn sync_flow_map(&mut self, decisions: &mut [Decision<'_>]) {
         let changes = self.parts.pipeline.flows.changes_mut();
         if !changes.removed.is_empty() {
             self.parts.flow_map.remove_batch(&changes.removed);
@@ -147,9 +144,9 @@ impl Worker {
     }
 
     #[cold]
-    fn refuse(&mut self, flow: FlowId, decisions: &mut [Decision]) {
+    fn refuse(&mut self, flow: FlowId, decisions: &mut [Decision<'_>]) {
         for decision in decisions.iter_mut().filter(|d| d.flow == Some(flow)) {
-            decision.verdict = Verdict::Drop(DropReason::FlowMapFull);
+            decision.note.verdict = Verdict::Drop(DropReason::FlowMapFull);
         }
         self.parts.pipeline.flows.end(flow, FlowEnd::Evicted);
     }

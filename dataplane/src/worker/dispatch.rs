@@ -33,23 +33,15 @@ impl Worker {
         &mut self,
         mode: CopyMode,
         frame: Frame,
-        decision: &Decision,
+        decision: &Decision<'_>,
         now: Time,
     ) {
-        let note = TxNote {
-            ingress: decision.arrival.ingress,
-            verdict: decision.verdict,
-            service: decision.service,
-            len: decision.len,
-            stamp_ns: decision.arrival.stamp_ns,
-            read_at: decision.arrival.read_at,
-            traffic: decision.traffic,
-        };
-        match decision.verdict {
+        let note = &decision.note;
+        match note.verdict {
             Verdict::Forward(egress) => self.leave_by(egress, mode, frame, note),
             Verdict::Reject(_) => self.leave_by(note.ingress, mode, frame, note),
             Verdict::Pass(_) => self.pass(mode, frame, (note, now)),
-            Verdict::Drop(reason) => self.discard(mode, frame, &note, reason),
+            Verdict::Drop(reason) => self.discard(mode, frame, note, reason),
             Verdict::HandOff(worker) => {
                 let handed = Handed::to_process(decision, mode);
                 self.hand(worker, mode, frame, (handed, note));
@@ -57,27 +49,28 @@ impl Worker {
             Verdict::Wait => self.hold(mode, frame, decision),
             // Neither leaves the pipeline; a lost packet would show as in flight for ever.
             Verdict::Pending | Verdict::Generated => {
-                self.discard(mode, frame, &note, DropReason::FlowStateInvalid);
+                self.discard(mode, frame, note, DropReason::FlowStateInvalid);
             }
         }
     }
 
     /// Puts a finished frame on an interface, by our own pair or its owner's.
+    #[inline]
     pub(super) fn leave_by(
         &mut self,
         egress: InterfaceSlot,
         mode: CopyMode,
         frame: Frame,
-        note: TxNote,
+        note: &TxNote,
     ) {
         let who = self.egress.get(usize::from(egress.0)).copied().unwrap_or(Egress::Nobody);
         match who {
             Egress::Own(pair) => self.enqueue(pair, mode, frame, note),
             Egress::Other(worker) => {
-                let handed = Handed::to_send(&note, egress, mode);
+                let handed = Handed::to_send(note, egress, mode);
                 self.hand(worker, mode, frame, (handed, note));
             }
-            Egress::Nobody => self.discard(mode, frame, &note, DropReason::DevReady),
+            Egress::Nobody => self.discard(mode, frame, note, DropReason::DevReady),
         }
     }
 
@@ -94,50 +87,46 @@ impl Worker {
             match pool.buffer(&mut frame).get_mut(..note.len) {
                 Some(place) => {
                     place.copy_from_slice(&made.bytes);
-                    self.leave_by(made.egress, CopyMode::Copy, frame, note);
+                    self.leave_by(made.egress, CopyMode::Copy, frame, &note);
                 }
                 None => self.discard(CopyMode::Copy, frame, &note, DropReason::Nomem),
             }
         }
     }
 
-    fn enqueue(&mut self, pair: PairIndex, mode: CopyMode, frame: Frame, note: TxNote) {
+    #[inline]
+    fn enqueue(&mut self, pair: PairIndex, mode: CopyMode, frame: Frame, note: &TxNote) {
         let Some(port) = self.ports.get_mut(usize::from(pair.0)).and_then(Option::as_mut) else {
-            return self.discard(mode, frame, &note, DropReason::DevReady);
+            return self.discard(mode, frame, note, DropReason::DevReady);
         };
         let to = port.pair.mode;
         let frame = match self.parts.pools.convert(frame, note.len, (mode, to)) {
             Ok(frame) => frame,
-            Err(frame) => return self.discard(mode, frame, &note, DropReason::Nomem),
+            Err(frame) => return self.discard(mode, frame, note, DropReason::Nomem),
         };
         if let Err(frame) = port.enqueue(frame, note) {
-            self.discard(to, frame, &note, DropReason::FullRing);
+            self.discard(to, frame, note, DropReason::FullRing);
         }
     }
 
     /// The road back to the kernel (T8): the frame and, behind it, where it came from.
-    pub(super) fn pass(
-        &mut self,
-        mode: CopyMode,
-        mut frame: Frame,
-        (mut note, now): (TxNote, Time),
-    ) {
+    pub(super) fn pass(&mut self, mode: CopyMode, mut frame: Frame, (note, now): (&TxNote, Time)) {
         if !self.road_limiter.take(now) {
-            return self.discard(mode, frame, &note, DropReason::RateLimited);
+            return self.discard(mode, frame, note, DropReason::RateLimited);
         }
         let snapshot = self.reader.read();
         let Some(from) = snapshot.interface(note.ingress).map(|interface| interface.index) else {
-            return self.discard(mode, frame, &note, DropReason::DevReady);
+            return self.discard(mode, frame, note, DropReason::DevReady);
         };
         let trailer = RoadTrailer::new(self.parts.config.road_magic, from);
         let buffer = self.parts.pools.of(mode).buffer(&mut frame);
         finish_checksum(buffer.get_mut(..note.len).unwrap_or_default());
         let Some(place) = buffer.get_mut(note.len..note.len + ROAD_TRAILER_BYTES) else {
-            return self.discard(mode, frame, &note, DropReason::Nomem);
+            return self.discard(mode, frame, note, DropReason::Nomem);
         };
         place.copy_from_slice(trailer.as_bytes());
-        note.len += ROAD_TRAILER_BYTES;
-        self.enqueue(ROAD, mode, frame, note);
+        let note = TxNote { len: note.len + ROAD_TRAILER_BYTES, ..*note };
+        self.enqueue(ROAD, mode, frame, &note);
     }
 
     pub(super) fn discard(
@@ -156,16 +145,16 @@ impl Worker {
         to: WorkerId,
         mode: CopyMode,
         frame: Frame,
-        (handed, note): (Handed, TxNote),
+        (handed, note): (Handed, &TxNote),
     ) {
         if !self.can_hand(to) {
-            return self.discard(mode, frame, &note, DropReason::HandOffFull);
+            return self.discard(mode, frame, note, DropReason::HandOffFull);
         }
         let lent = self.parts.pools.of(mode).lend(frame);
         self.parts.counters.work.handed_packets.add(1);
         if let Err(lent) = self.parts.hand_off.give(to, handed.with(lent)) {
             self.parts.pools.take_back(mode, lent.into_index());
-            count_drop(&self.parts.counters, &note, DropReason::HandOffFull);
+            count_drop(&self.parts.counters, note, DropReason::HandOffFull);
         }
     }
 }

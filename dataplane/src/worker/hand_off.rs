@@ -40,19 +40,11 @@ pub(super) struct Handed {
 }
 
 impl Handed {
-    pub(super) fn to_process(decision: &Decision, mode: CopyMode) -> Self {
+    pub(super) fn to_process(decision: &Decision<'_>, mode: CopyMode) -> Self {
         Self {
-            frame: None,
-            mode,
-            len: decision.len,
             verdict: Verdict::Pending,
-            egress: InterfaceSlot(0),
-            ingress: decision.arrival.ingress,
             owner: decision.arrival.owner,
-            service: decision.service,
-            stamp_ns: decision.arrival.stamp_ns,
-            read_at: decision.arrival.read_at,
-            traffic: decision.traffic,
+            ..Self::to_send(&decision.note, InterfaceSlot(0), mode)
         }
     }
 
@@ -270,7 +262,7 @@ impl Worker {
             frames.push(frame);
             arrivals.push(packet.arrival());
         } else {
-            self.leave_by(packet.egress, CopyMode::Copy, frame, packet.note());
+            self.leave_by(packet.egress, CopyMode::Copy, frame, &packet.note());
         }
     }
 }

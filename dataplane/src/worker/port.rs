@@ -1,8 +1,10 @@
 //! A bound pair as its worker drives it, with what must be known of frames that wait to be sent.
 
+use crate::pipeline::Packet;
 use crate::stats::{LatencyRecorder, Stage, Traffic, WorkerCounters};
 use crate::types::{InterfaceSlot, ServiceId, Time};
 use crate::verdict::{DropReason, RejectReason, Verdict};
+use crate::worker::burst::Arrival;
 use crate::xdp::socket::{BoundPair, PENDING_TX_MAX};
 use crate::xdp::umem::{Frame, FramePool};
 use arrayvec::ArrayVec;
@@ -27,6 +29,20 @@ pub(super) struct TxNote {
 }
 
 impl TxNote {
+    /// Of a packet that was decided.
+    #[inline]
+    pub(super) fn of(packet: &Packet<'_>, arrival: &Arrival) -> Self {
+        Self {
+            ingress: arrival.ingress,
+            verdict: packet.verdict,
+            service: packet.service,
+            len: packet.len,
+            stamp_ns: arrival.stamp_ns,
+            read_at: arrival.read_at,
+            traffic: packet.traffic,
+        }
+    }
+
     /// Of a packet that no packet that came turned into.
     pub(super) fn of_generated(len: usize, now: Time) -> Self {
         Self {
@@ -56,10 +72,10 @@ impl Port {
 
     /// Puts a frame on the list to send. The frame comes back where the list is full.
     #[inline]
-    pub(super) fn enqueue(&mut self, frame: Frame, note: TxNote) -> Result<(), Frame> {
+    pub(super) fn enqueue(&mut self, frame: Frame, note: &TxNote) -> Result<(), Frame> {
         self.pair.enqueue(frame)?;
         // Both lists have the same capacity and length.
-        self.notes.try_push(note).ok();
+        self.notes.try_push(*note).ok();
         Ok(())
     }
 

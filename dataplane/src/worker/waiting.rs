@@ -54,13 +54,13 @@ fn is_late(arrival: &Arrival, now: Time) -> bool {
 impl Worker {
     /// Holds a fragment, in a frame of the copy mode: those of an interface may go with it.
     #[cold]
-    pub(super) fn hold(&mut self, mode: CopyMode, frame: Frame, decision: &Decision) {
-        let note = note(&decision.arrival);
+    pub(super) fn hold(&mut self, mode: CopyMode, frame: Frame, decision: &Decision<'_>) {
+        let note = note(decision.arrival);
         if self.waiting.held.is_full() {
             return self.discard(mode, frame, &note, DropReason::FirstFragmentNotFound);
         }
         match self.parts.pools.convert(frame, note.len, (mode, CopyMode::Copy)) {
-            Ok(frame) => self.waiting.held.push((frame, decision.arrival)),
+            Ok(frame) => self.waiting.held.push((frame, *decision.arrival)),
             Err(frame) => self.discard(mode, frame, &note, DropReason::Nomem),
         }
     }
@@ -86,7 +86,7 @@ impl Worker {
             if is_late(&arrival, now) {
                 let verdict = Verdict::Pass(PassReason::Fragment);
                 let note = TxNote { verdict, ..note(&arrival) };
-                self.pass(CopyMode::Copy, frame, (note, now));
+                self.pass(CopyMode::Copy, frame, (&note, now));
             } else {
                 frames.push(frame);
                 arrivals.push(arrival);

@@ -57,6 +57,9 @@ pub struct BoundPair {
     fill: FillQueue,
     completion: CompQueue,
     pending: ArrayVec<FrameDesc, PENDING_TX_MAX>,
+    /// Where xsk-rs writes what it reads from a ring. Kept, since to clear it for each look at a
+    /// ring costs more than the look.
+    read: Box<[FrameDesc; BURST_FRAMES_MAX]>,
     /// Frames in the fill ring, the kernel and the receive ring.
     fill_count: u32,
     /// Frames in the transmit ring, the kernel and the completion ring.
@@ -97,6 +100,7 @@ impl BoundPair {
             fill,
             completion,
             pending: ArrayVec::new(),
+            read: Box::new([FrameDesc::default(); BURST_FRAMES_MAX]),
             fill_count: 0,
             tx_count: 0,
             fill_target: 0,
@@ -118,12 +122,11 @@ impl BoundPair {
     /// Takes up to a burst of received frames.
     #[inline]
     pub fn receive(&mut self, pool: &mut FramePool, burst: &mut ArrayVec<Frame, BURST_FRAMES_MAX>) {
-        let mut descs = [FrameDesc::default(); BURST_FRAMES_MAX];
         let room = burst.remaining_capacity();
         // SAFETY: the descriptors are overwritten with frames of this UMEM that are now ours.
-        let count = unsafe { self.rx.consume(&mut descs[..room]) };
+        let count = unsafe { self.rx.consume(&mut self.read[..room]) };
         self.fill_count = self.fill_count.saturating_sub(count_u32(count));
-        for desc in &descs[..count] {
+        for desc in &self.read[..count] {
             pool.set_place(pool.index_of(desc), Place::Held);
             burst.push(Frame { desc: *desc });
         }
@@ -185,13 +188,12 @@ impl BoundPair {
         if self.tx_count == 0 {
             return;
         }
-        let mut descs = [FrameDesc::default(); BURST_FRAMES_MAX];
         loop {
             // SAFETY: the kernel gives back frames of this UMEM.
-            let count = unsafe { self.completion.consume(&mut descs) };
-            descs[..count].iter().for_each(|desc| pool.put_index(pool.index_of(desc)));
+            let count = unsafe { self.completion.consume(&mut self.read[..]) };
+            self.read[..count].iter().for_each(|desc| pool.put_index(pool.index_of(desc)));
             self.tx_count = self.tx_count.saturating_sub(count_u32(count));
-            if count < descs.len() {
+            if count < self.read.len() {
                 return;
             }
         }

@@ -6,6 +6,8 @@
 #![expect(clippy::needless_pass_by_value, reason = "a frame is given away by moving it")]
 
 use crate::engine::EngineError;
+use crate::memory;
+
 use crate::xdp::kernel_words::source_refused;
 use core::num::NonZeroU32;
 use core::ptr::NonNull;
@@ -198,6 +200,14 @@ impl FramePool {
         // SAFETY: `capacity` bytes from `start` lie within the frame; the borrow of `frame` keeps
         // anybody else from making a second one.
         unsafe { core::slice::from_raw_parts_mut(start, capacity) }
+    }
+
+    /// Asks the CPU to bring the packet's first line close, and the one before with the metadata.
+    #[inline]
+    pub fn prefetch(&self, frame: &mut Frame) {
+        let start = self.buffer(frame).as_ptr();
+        memory::prefetch(start);
+        memory::prefetch(start.wrapping_sub(1));
     }
 
     /// The `N` bytes before the packet's first, where the XDP program leaves its metadata; they are
