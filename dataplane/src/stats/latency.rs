@@ -162,7 +162,7 @@ impl LatencyRecorder {
     /// Hands the set over if the control side has asked. No allocation, no wait.
     #[inline]
     pub fn hand_over(&mut self) {
-        if self.exchange.full.is_full() {
+        if self.exchange.empty.is_empty() || self.exchange.full.is_full() {
             return;
         }
         if let Some(mut empty) = self.exchange.empty.pop() {
