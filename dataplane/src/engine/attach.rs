@@ -138,7 +138,8 @@ impl Engine {
         self.leave_vlans(index, &before, vlans)
     }
 
-    /// New ones first: no packet of a VLAN that stays the kernel's may be ours meanwhile.
+    /// New ones first: no packet of a VLAN that stays the kernel's may be ours meanwhile. Those
+    /// that are gone leave the map also where it is full, and make room.
     fn leave_vlans(
         &self,
         interface: IfIndex,
@@ -146,8 +147,10 @@ impl Engine {
         now: &[u16],
     ) -> Result<(), EngineError> {
         let vlans = &self.steering.vlans;
-        now.iter().try_for_each(|id| vlans.leave(interface, *id))?;
-        let mut gone = before.iter().filter(|id| !now.contains(id));
-        gone.try_for_each(|id| vlans.take(interface, *id))
+        let leave = || now.iter().try_for_each(|id| vlans.leave(interface, *id));
+        let left = leave();
+        let gone = before.iter().filter(|id| !now.contains(id));
+        let taken = gone.map(|id| vlans.take(interface, *id)).fold(Ok(()), Result::and);
+        left.or_else(|_full| leave()).and(taken)
     }
 }

@@ -1,13 +1,17 @@
 //! A client behind a VLAN that the host has no interface of, on real links.
 
-use super::{DEADLINE, index, ip, request, with_engine};
+use super::{DEADLINE, SLOT, index, ip, request, with_engine};
 use crate::engine::{AttachRequest, Engine};
 use crate::testing::{
     BACKEND_MAC, CLIENT_MAC, Family, Fixture, GATEWAY_INNER_MAC, INNER, Link, checksums_are_right,
     ends, udp_frame,
 };
-use crate::types::MacAddress;
+use crate::types::{IfIndex, MacAddress};
+use crate::xdp::layout::VLANS_MAX;
 use std::time::Instant;
+
+/// Not that of any interface.
+const OTHER: IfIndex = IfIndex(9_999);
 
 const TAG: [u8; 4] = [0x81, 0x00, 0x60, 0x07];
 
@@ -49,6 +53,31 @@ fn check(engine: &mut Engine, family: Family) {
     told.drain(12..16);
     assert!(checksums_are_right(&told));
     assert_eq!(ends(&told), (family.front().to_owned(), me));
+}
+
+/// Another interface has all places but one. Returns its VLANs, which are taken again at the end.
+fn fill(engine: &Engine) -> Vec<u16> {
+    let others: Vec<u16> = (1..).take(VLANS_MAX as usize - 1).collect();
+    others.iter().for_each(|id| engine.steering.vlans.leave(OTHER, *id).unwrap());
+    others
+}
+
+#[test]
+fn vlans_that_are_gone_leave_a_full_map_and_make_room() {
+    with_engine(|engine| {
+        engine.attach(&request()).unwrap();
+        engine.set_vlans(SLOT, &[1]).unwrap();
+        let mut others = fill(engine);
+        engine.set_vlans(SLOT, &[2]).unwrap();
+        engine.set_vlans(SLOT, &[3, 4]).unwrap_err();
+        engine.set_vlans(SLOT, &[]).unwrap();
+        // What was there for a moment is gone too: the one place is free again.
+        others.push(5000);
+        engine.steering.vlans.leave(OTHER, 5000).unwrap();
+        assert!(engine.steering.vlans.leave(OTHER, 5001).is_err(), "it is full");
+        others.iter().for_each(|id| engine.steering.vlans.take(OTHER, *id).unwrap());
+        engine.set_vlans(SLOT, &[3, 4]).unwrap();
+    });
 }
 
 #[test]
