@@ -28,6 +28,8 @@ pub struct Compiled {
     /// The interfaces that may be attached now, by slot; what is attached and not in here is to be
     /// detached. After either, compile anew.
     pub wanted: Arc<[WantedInterface]>,
+    /// Those that would be in there, were it not for what each says.
+    pub left_out: Arc<[LeftOut]>,
     /// Neighbours to ask the kernel for, each once.
     pub probes: Arc<[(IfIndex, IpAddr)]>,
     /// What the operator should know and no service tells: interfaces that are missing or cannot
@@ -43,6 +45,17 @@ impl Compiled {
         self.changed_services.extend(before.changed_services);
         self
     }
+}
+
+/// An interface that is asked for and must not be attached as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeftOut {
+    /// The kernel's number.
+    pub index: IfIndex,
+    /// The kernel's name.
+    pub name: Box<str>,
+    /// Why, and what to type.
+    pub reason: String,
 }
 
 /// An interface to be attached.

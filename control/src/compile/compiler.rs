@@ -2,7 +2,7 @@
 
 use super::Reports;
 use super::claims::{Claimant, Claims};
-use super::compiled::{Attached, Compiled, WantedInterface};
+use super::compiled::{Attached, Compiled, LeftOut, WantedInterface};
 use super::fronts::{self, Wishes};
 use super::held::HeldPort;
 use super::ids::{Ids, PortKey};
@@ -41,6 +41,7 @@ pub struct Compiler {
     /// What Services of which no port is served would have told in their reports.
     portless: BTreeMap<ObjectKey, Vec<String>>,
     wanted: Arc<[WantedInterface]>,
+    left_out: Arc<[LeftOut]>,
     /// What is told of interfaces and of the node's addresses.
     warnings: Vec<String>,
 }
@@ -110,6 +111,7 @@ impl Compiler {
             changed_fronts: core::mem::take(&mut self.changed_fronts).into_iter().collect(),
             changed_services,
             wanted: Arc::clone(&self.wanted),
+            left_out: Arc::clone(&self.left_out),
             probes: self.next_hops.probes(),
             warnings: self.warnings.iter().cloned().chain(portless).collect(),
         }
@@ -296,7 +298,11 @@ impl Compiler {
         self.warnings.clear();
         let in_use = (&egress, &world.attached);
         let (slots, warnings) = (&mut self.slots, &mut self.warnings);
-        self.wanted = interfaces::wanted(slots, &world.network, config, in_use, warnings).into();
+        let mut left_out = Vec::new();
+        let tell = (&mut left_out, warnings);
+        self.wanted = interfaces::wanted(slots, &world.network, config, in_use, tell).into();
+        self.warnings.extend(left_out.iter().map(interfaces::sentence));
+        self.left_out = left_out.into();
         self.warnings.extend(snat_pool::warnings(&world.network, &config.load_balancer));
         if addresses.is_empty() {
             self.warnings.push("no node address is allowed by nodePortAddresses".to_owned());

@@ -1,6 +1,6 @@
 //! Which interfaces are to be attached, and their slots (T7).
 
-use super::compiled::{Attached, WantedInterface};
+use super::compiled::{Attached, LeftOut, WantedInterface};
 use crate::config::{ClusterIp, Config, InterfaceConfig, Queues, Role, interface_config};
 use crate::netlink::{Link, NetworkState, ROAD_DEVICE, ROAD_PEER};
 use std::collections::{BTreeMap, BTreeSet};
@@ -46,7 +46,7 @@ pub(super) fn wanted(
     network: &NetworkState,
     config: &Config,
     (egress, attached): (&BTreeSet<IfIndex>, &Attached),
-    warnings: &mut Vec<String>,
+    (left_out, warnings): (&mut Vec<LeftOut>, &mut Vec<String>),
 ) -> Vec<WantedInterface> {
     missing(network, config, warnings);
     let attached_now: BTreeSet<_> = attached.values().copied().collect();
@@ -60,9 +60,9 @@ pub(super) fn wanted(
             || egress.contains(&link.index)
             || (is_attached && !link.is_up);
         let is_chosen = is_needed || is_attached;
-        let refusal = refusal(network, link, config.memory.frame_size);
-        match (obstacle(link), refusal) {
-            (None, Some(refusal)) if is_chosen => warnings.push(refusal),
+        let reason = reason(network, link, config.memory.frame_size);
+        match (obstacle(link), reason) {
+            (None, Some(reason)) if is_chosen => left_out.push(leave_out(link, reason)),
             (None, None) if is_chosen => chosen.push((link, entry, is_needed)),
             (Some(obstacle), _) if entry.is_exact() => warnings.push(obstacle),
             _ => {}
@@ -72,24 +72,20 @@ pub(super) fn wanted(
     slots.free_all_but(&indexes, attached);
     let mut wanted = Vec::new();
     for (link, entry, is_needed) in chosen {
-        match slots.slot(link.index) {
-            Some(slot) => {
-                let given = (slot, network.own_mac(link), vlans(network, link));
-                let request = request(given, link, entry, warnings);
-                wanted.extend(request.map(|request| WantedInterface {
-                    request,
-                    role: entry.role,
-                    is_required: entry.is_exact(),
-                    is_needed,
-                    link: link.clone(),
-                }));
-            }
-            None => warnings.push(format!(
-                "interface {} not attached: all {} slots are taken",
-                link.name,
-                INTERFACES_MAX - 1
-            )),
-        }
+        let Some(slot) = slots.slot(link.index) else {
+            let reason = format!("all {} slots are taken", INTERFACES_MAX - 1);
+            left_out.push(leave_out(link, reason));
+            continue;
+        };
+        let given = (slot, network.own_mac(link), vlans(network, link));
+        let request = request(given, link, entry, warnings);
+        wanted.extend(request.map(|request| WantedInterface {
+            request,
+            role: entry.role,
+            is_required: entry.is_exact(),
+            is_needed,
+            link: link.clone(),
+        }));
     }
     wanted.sort_by_key(|wanted| wanted.request.slot);
     wanted
@@ -148,7 +144,20 @@ pub(super) fn obstacle(link: &Link) -> Option<String> {
 
 /// Why a link that could be attached must not be.
 pub(super) fn refusal(network: &NetworkState, link: &Link, frame_size: u32) -> Option<String> {
+    reason(network, link, frame_size).map(|reason| sentence(&leave_out(link, reason)))
+}
+
+fn reason(network: &NetworkState, link: &Link, frame_size: u32) -> Option<String> {
     too_large(link, frame_size).or_else(|| hides_tags(network, link))
+}
+
+fn leave_out(link: &Link, reason: String) -> LeftOut {
+    LeftOut { index: link.index, name: link.name.clone(), reason }
+}
+
+/// What is told of an interface that is left out, where it is not clear which one is meant.
+pub(super) fn sentence(left_out: &LeftOut) -> String {
+    format!("interface {} not attached: {}", left_out.name, left_out.reason)
 }
 
 /// The VLANs of which the host has interfaces on a link, or on the bridge or bond that it is of.
@@ -166,8 +175,8 @@ fn hides_tags(network: &NetworkState, link: &Link) -> Option<String> {
     let name = &link.name;
     let peer = if &*link.kind == "veth" { ", and on its peer txvlan off" } else { "" };
     Some(format!(
-        "interface {name} not attached: VLAN {id} has an interface on it, and tags are taken out \
-         before XDP sees them: ethtool -K {name} rxvlan off{peer}"
+        "VLAN {id} has an interface on it, and tags are taken out before XDP sees them: \
+         ethtool -K {name} rxvlan off{peer}"
     ))
 }
 
@@ -191,10 +200,7 @@ fn too_large(link: &Link, frame_size: u32) -> Option<String> {
              {FRAME_SIZE_MAX}; larger ones are not served"
         )
     };
-    Some(format!(
-        "interface {name} not attached: its MTU is {mtu}, and memory.frameSize {frame_size} takes \
-         {here}: {fix}"
-    ))
+    Some(format!("its MTU is {mtu}, and memory.frameSize {frame_size} takes {here}: {fix}"))
 }
 
 /// The larger of the two sizes that the kernel takes: a page.

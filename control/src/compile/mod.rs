@@ -19,7 +19,8 @@ mod snat_pool;
 mod tables;
 
 pub use compiled::{
-    Attached, BackendReport, BackendState, Compiled, SelectionKind, ServiceReport, WantedInterface,
+    Attached, BackendReport, BackendState, Compiled, LeftOut, SelectionKind, ServiceReport,
+    WantedInterface,
 };
 pub use compiler::Compiler;
 pub(crate) use fronts::node_addresses;

@@ -3,7 +3,7 @@
 mod apply;
 
 use crate::admin::query::Query;
-use crate::compile::{Compiler, Reports};
+use crate::compile::{Compiler, LeftOut, Reports};
 use crate::config::Config;
 use crate::daemon::attachments::Attachments;
 use crate::daemon::meter::Meter;
@@ -95,6 +95,7 @@ pub(crate) struct SourceStatus {
 #[derive(Debug, Default)]
 pub(crate) struct CompiledStatus {
     pub(crate) warnings: Vec<String>,
+    pub(crate) left_out: Arc<[LeftOut]>,
     pub(crate) probes: Arc<[(IfIndex, IpAddr)]>,
     /// Why the last snapshot was not published.
     pub(crate) publish_error: Option<String>,

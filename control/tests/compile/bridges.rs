@@ -86,6 +86,9 @@ fn an_interface_whose_packets_do_not_fit_a_frame_is_left_and_says_what_to_type()
     assert!(compiled.wanted.iter().all(|wanted| wanted.request.name != "eth1"));
     let fix = "memory.frameSize: 4096 takes an MTU of up to 3822";
     assert!(compiled.warnings[0].ends_with(fix), "{:?}", compiled.warnings);
+    let [left_out] = &*compiled.left_out else { panic!("{:?}", compiled.left_out) };
+    assert_eq!((left_out.index, &*left_out.name), (ETH1, "eth1"));
+    assert!(left_out.reason.starts_with("its MTU is 3000") && left_out.reason.ends_with(fix));
     rig.attached.retain(|_, index| *index != ETH1);
     let told = rig.compile(&text).report[0].backends[0].reason.clone().unwrap();
     assert!(told.ends_with(fix), "{told}");
@@ -93,4 +96,5 @@ fn an_interface_whose_packets_do_not_fit_a_frame_is_left_and_says_what_to_type()
     let compiled = rig.compile(&text);
     assert!(compiled.wanted.iter().any(|wanted| wanted.request.name == "eth1"));
     assert!(compiled.warnings.is_empty(), "{:?}", compiled.warnings);
+    assert!(compiled.left_out.is_empty(), "{:?}", compiled.left_out);
 }

@@ -57,7 +57,11 @@ fn refused_until(
     let status: StatusReport = lab.report("/api/v1/status")?;
     ensure!(status.ready, "{:?}", status.checks);
     let log = fs::read_to_string(lab.site().files().log())?;
-    let told = log.lines().filter(|line| line.contains("cannot attach") && line.contains(end));
+    let is_refusal = |line: &&str| {
+        let words = ["cannot attach", "not attached"];
+        words.iter().any(|words| line.contains(words)) && line.contains(end)
+    };
+    let told = log.lines().filter(is_refusal);
     ensure!(told.count() == 1, "not once:\n{log}");
     Ok(())
 }
@@ -96,6 +100,19 @@ fn an_interface_of_another_program_is_taken_when_it_is_free() -> Result<()> {
     let other = occupy(lab.rig().gateway(), &end)?;
     refused_until(&lab, &end, "EBUSY", || {
         drop(other);
+        Ok(())
+    })?;
+    lab.finish()
+}
+
+/// Not even asked for, since no frame of ours takes its packets; told all the same.
+#[test]
+fn an_interface_whose_packets_fit_no_frame_is_told_as_one_and_taken_when_they_do() -> Result<()> {
+    let (lab, end) = lab_with_guest()?;
+    let set_mtu = |mtu: u32| lab.rig().gateway().ip(&format!("link set {end} mtu {mtu}"));
+    set_mtu(3000)?;
+    refused_until(&lab, &end, "its MTU is 3000", || {
+        set_mtu(1500)?;
         Ok(())
     })?;
     lab.finish()

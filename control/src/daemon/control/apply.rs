@@ -104,6 +104,7 @@ impl Control {
             }
         }
         self.compiled.probes = compiled.probes;
+        self.compiled.left_out = compiled.left_out;
         log_new(&self.compiled.warnings, &compiled.warnings);
         self.compiled.warnings = compiled.warnings;
         self.probe();

@@ -2,7 +2,7 @@
 
 use crate::admin::report::{InterfaceReport, NeighborReport, QueueReport, WorkerReport};
 use crate::daemon::accounting::{InterfaceTotals, Ledger};
-use crate::daemon::attachments::{Live, Refused};
+use crate::daemon::attachments::Live;
 use crate::daemon::control::Control;
 use crate::daemon::meter::Series;
 use rustix::time::{ClockId, clock_gettime};
@@ -13,15 +13,20 @@ use tidegate_dataplane::stats::Counter;
 use tidegate_dataplane::stats::counters::FramePlace;
 use tidegate_dataplane::types::{IfIndex, MacAddress};
 
-/// The attached interfaces, and those that refused.
+/// The attached interfaces, those that refused, and those that are left out as they are.
 pub(crate) fn interfaces(control: &Control, ledger: &Ledger) -> Vec<InterfaceReport> {
     let live = control.attachments.live().values().map(|live| {
         let totals = ledger.interfaces.get(&live.request.slot).cloned().unwrap_or_default();
         attached(control, live, &totals, &ledger.queues)
     });
-    let refused = control.attachments.refused().iter();
-    let mut reports: Vec<_> =
-        live.chain(refused.map(|(index, refused)| waiting(control, *index, refused))).collect();
+    let refused = control.attachments.refused().iter().map(|(index, refused)| {
+        waiting(control, *index, (refused.name.clone(), refused.error.to_string()))
+    });
+    let left_out = control.compiled.left_out.iter().map(|left_out| {
+        let told = (left_out.name.to_string(), left_out.reason.clone());
+        waiting(control, left_out.index, told)
+    });
+    let mut reports: Vec<_> = live.chain(refused).chain(left_out).collect();
     reports.sort_by(|a, b| a.name.cmp(&b.name));
     reports
 }
@@ -60,13 +65,13 @@ fn attached(
     }
 }
 
-fn waiting(control: &Control, index: IfIndex, refused: &Refused) -> InterfaceReport {
+fn waiting(control: &Control, index: IfIndex, (name, error): (String, String)) -> InterfaceReport {
     InterfaceReport {
-        name: refused.name.clone(),
+        name,
         index: index.0,
         mtu: mtu(control, index),
         attached: false,
-        error: Some(refused.error.to_string()),
+        error: Some(error),
         attach_mode: None,
         native_refused: None,
         copy_mode: None,

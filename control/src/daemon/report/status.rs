@@ -125,7 +125,12 @@ fn warnings(
     interfaces: &[InterfaceReport],
     source: &SourceReport,
 ) -> Vec<String> {
-    let of_interfaces = interfaces.iter().flat_map(|interface| {
+    // The compiler's own warnings tell of those that are left out.
+    let left_out = &control.compiled.left_out;
+    let is_told = |interface: &&InterfaceReport| {
+        left_out.iter().any(|left_out| left_out.index.0 == interface.index)
+    };
+    let of_interfaces = interfaces.iter().filter(|i| !is_told(i)).flat_map(|interface| {
         let name = interface.name.clone();
         interface.remarks().into_iter().map(move |remark| format!("{name}: {remark}"))
     });
