@@ -164,8 +164,8 @@ reasons! {
         /// The neighbour's link address is not known.
         NeighFailed = ("NEIGH_FAILED", "route", Config,
             "ip neigh show: the next hop does not answer ARP or NDP"),
-        /// The packet does not fit the egress interface's MTU, and its sender may not be told: IPv4
-        /// without DF, an ICMP error, or too many answers.
+        /// The packet does not fit the egress interface's MTU, and its sender may not be told: an
+        /// ICMP error, or too many answers. Or IPv4 without DF, in more pieces than we cut.
         PktTooBig = ("PKT_TOO_BIG", "route", Traffic,
             "lower the sender's MTU, let it set DF, or raise the egress interface's MTU"),
         /// The transmit ring has no room.

@@ -28,6 +28,9 @@ const MEDIUM: usize = 1400;
 
 const NARROW_MTU: u32 = 1300;
 
+/// Narrower than IPv6 allows.
+const CUTTING_MTU: u32 = 600;
+
 /// Asks the pods' echo from a new socket, `tries` times at most. Returns the pod that answered.
 fn ask(lab: &Lab, to: SocketAddr, bytes: usize, tries: u32) -> Result<String> {
     let payload: Vec<u8> = (0..bytes).map(|n| b'a' + u8::try_from(n % 23).unwrap_or(0)).collect();
@@ -92,12 +95,84 @@ fn narrow(lab: &Lab, name: &str, host: &NetNs) -> Result<()> {
 }
 
 /// Waits until tidegate knows the MTU of one of its interfaces.
-fn wait_for_mtu(lab: &Lab, name: &str) -> Result<()> {
+fn wait_for_mtu(lab: &Lab, name: &str, mtu: u32) -> Result<()> {
     let is_narrow = || {
         let interfaces = lab.interfaces().unwrap_or_default();
-        interfaces.iter().any(|i| i.name == name && i.mtu == NARROW_MTU)
+        interfaces.iter().any(|i| i.name == name && i.mtu == mtu)
     };
     wait_until("tidegate knows the MTU", PATIENCE, is_narrow)
+}
+
+/// Lets the stack of a namespace send packets without DF that its link takes.
+fn let_be_cut(host: &NetNs, route: &str) -> Result<()> {
+    host.ip(&format!("-4 route replace {} mtu lock 1500", route.trim()))?;
+    Ok(())
+}
+
+/// Packets that tidegate has cut.
+fn fragmented(lab: &Lab) -> Result<u64> {
+    let text = lab.site().daemon().context("tidegate")?.get("/metrics")?;
+    let name = "tidegate_fragmented_packets_total{";
+    let values = text.lines().filter(|line| line.starts_with(name)).map(|line| {
+        let value = line.rsplit(' ').next().context("a value")?;
+        Ok(value.parse::<u64>()?)
+    });
+    let values = values.collect::<Result<Vec<_>>>()?;
+    Ok(values.iter().sum())
+}
+
+/// Makes a link of the gateway narrow, at both ends, and waits until tidegate knows.
+fn squeeze(lab: &Lab, device: &str, far_end: &NetNs, mtu: u32) -> Result<()> {
+    lab.rig().gateway().ip(&format!("link set {device} mtu {mtu}"))?;
+    far_end.ip(&format!("link set eth0 mtu {mtu}"))?;
+    wait_for_mtu(lab, device, mtu)
+}
+
+/// Asks under each policy. Every datagram to or from a pod of `cut_pods` is cut, and none is asked
+/// twice.
+fn ask_where_it_is_cut(lab: &Lab, cut_pods: &[&str]) -> Result<()> {
+    // The workers know the MTU a moment later.
+    wait_until("the first one is cut", PATIENCE, || {
+        let answer = ask(lab, front(V4, UDP_LOCAL), MEDIUM, 1);
+        answer.is_ok() && fragmented(lab).is_ok_and(|cut| cut > 0)
+    })?;
+    for port in [UDP_CLUSTER, UDP_LOCAL] {
+        let before = fragmented(lab)?;
+        let expected: u64 = (0..30).try_fold(0, |sum, n| {
+            let pod = ask(lab, front(V4, port), MEDIUM, 1);
+            let pod = pod.with_context(|| format!("{port}, datagram {n}"))?;
+            anyhow::Ok(sum + u64::from(cut_pods.contains(&&*pod)))
+        })?;
+        let cut = fragmented(lab)? - before;
+        ensure!(expected > 0 && cut >= expected, "{cut} were cut, and {expected} had to be");
+    }
+    ensure!(rejected(lab, "PKT_TOO_BIG")? == 0, "somebody was told");
+    Ok(())
+}
+
+#[test]
+fn g10_datagrams_without_df_reach_a_pod_behind_a_narrow_link_whole() -> Result<()> {
+    in_each_spread(&[], |lab| {
+        let_be_cut(lab.rig().client(), &format!("{} dev eth0", front(V4, 1).ip()))?;
+        let pod = lab.site().pod(NEAR).context("a pod of that name")?;
+        squeeze(lab, pod.host_interface(), pod.netns(), CUTTING_MTU)?;
+        ask_where_it_is_cut(lab, &[NEAR])
+    })
+}
+
+#[test]
+fn g10_answers_without_df_reach_a_client_behind_a_narrow_link_whole() -> Result<()> {
+    in_each_spread(&[], |lab| {
+        let pods = [NEAR, FAR[0], FAR[1]];
+        for name in pods {
+            let pod = lab.site().pod(name).context("a pod of that name")?.netns();
+            let routes = pod.ip("-4 route show")?;
+            routes.lines().try_for_each(|route| let_be_cut(pod, route))?;
+        }
+        // IPv6 needs as much, and others use it.
+        squeeze(lab, "eth0", lab.rig().client(), NARROW_MTU)?;
+        ask_where_it_is_cut(lab, &pods)
+    })
 }
 
 /// What the client has learnt of the way to the front, and forgets.
@@ -130,7 +205,7 @@ fn g10_clients_learn_of_a_narrow_link_behind_the_gateway() -> Result<()> {
 fn g10_clients_learn_of_a_narrow_link_of_the_gateway() -> Result<()> {
     in_each_spread(&[], |lab| {
         narrow(lab, NEAR, lab.rig().gateway())?;
-        wait_for_mtu(lab, lab.site().pod(NEAR).context("near")?.host_interface())?;
+        wait_for_mtu(lab, lab.site().pod(NEAR).context("near")?.host_interface(), NARROW_MTU)?;
         for family in FAMILIES {
             let before = rejected(lab, "PKT_TOO_BIG")?;
             ask(lab, front(family, UDP_LOCAL), MEDIUM, 4).with_context(|| family.to_string())?;
@@ -146,7 +221,7 @@ fn g10_clients_learn_of_a_narrow_link_of_the_gateway() -> Result<()> {
 fn g10_pods_learn_of_a_narrow_link_towards_clients() -> Result<()> {
     in_each_spread(&[], |lab| {
         lab.rig().gateway().ip(&format!("link set eth0 mtu {NARROW_MTU}"))?;
-        wait_for_mtu(lab, "eth0")?;
+        wait_for_mtu(lab, "eth0", NARROW_MTU)?;
         for family in FAMILIES {
             for port in [HTTP_CLUSTER, HTTP_LOCAL] {
                 for _ in 0..4 {

@@ -26,6 +26,26 @@ pub fn are_acceptable(mut options: &[u8]) -> bool {
     true
 }
 
+/// Makes padding of the options that stand in the first fragment of a packet alone (RFC 791 section
+/// 3.1: the copied flag), as the kernel does. `options` are such as [`are_acceptable`].
+#[cold]
+pub(crate) fn blank_uncopied(mut options: &mut [u8]) {
+    const COPIED: u8 = 0x80;
+    while let [kind, rest @ ..] = &mut *options {
+        let length = match *kind {
+            END => return,
+            NO_OPERATION => 1,
+            _ => rest.first().map_or(1, |length| usize::from(*length).max(2)),
+        };
+        let is_copied = *kind & COPIED != 0;
+        let Some((option, behind)) = options.split_at_mut_checked(length) else { return };
+        if !is_copied {
+            option.fill(NO_OPERATION);
+        }
+        options = behind;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -38,6 +58,20 @@ mod tests {
             assert!(!are_acceptable(&[&[1, 0x82, 4, 1, 2][..], &route].concat()));
             assert!(are_acceptable(&[&[1, 0][..], &route].concat()), "behind the end of the list");
             assert!(are_acceptable(&[0x82, 4, kind, kind]), "within another option");
+        }
+    }
+
+    #[test]
+    fn later_fragments_have_the_copied_options_alone() {
+        let blanked = |options: &[u8]| {
+            let mut options = options.to_vec();
+            blank_uncopied(&mut options);
+            options
+        };
+        assert_eq!(blanked(&[7, 3, 4, 0x82, 4, 1, 2, 0]), [1, 1, 1, 0x82, 4, 1, 2, 0]);
+        assert_eq!(blanked(&[0x82, 4, 7, 3, 1, 68, 3, 5, 0, 7]), [0x82, 4, 7, 3, 1, 1, 1, 1, 0, 7]);
+        for bad in [&[][..], &[7], &[7, 0], &[7, 9, 4]] {
+            assert_eq!(blanked(bad).len(), bad.len(), "{bad:?}");
         }
     }
 

@@ -3,6 +3,7 @@
 use crate::flow_table::{Direction, FlowEntry, FlowId, FlowKind, FlowTable};
 use crate::packet::headers::tcp_flags;
 use crate::packet::vlan::VlanTag;
+use crate::pipeline::fragment::cut;
 use crate::pipeline::generated::Generated;
 use crate::pipeline::packet::Packet;
 use crate::pipeline::rewrite::{Link, LinkEnds, rewrite};
@@ -98,7 +99,8 @@ pub(super) fn forward(
         Ok(link) => link,
         Err(reason) => return Verdict::Drop(reason),
     };
-    if packet.headers.ip_bytes > link.mtu_bytes {
+    let is_too_big = packet.headers.ip_bytes > link.mtu_bytes;
+    if is_too_big && !cut::may_be_cut(packet, &link, ways.generated) {
         return Verdict::Reject(RejectReason::PktTooBig);
     }
     match direction {
@@ -123,6 +125,10 @@ pub(super) fn forward(
         flows.settle(id);
     }
     count(flows, backend, direction, packet.len);
+    // The SYN proxy may have made a smaller one of it.
+    if packet.headers.ip_bytes > link.mtu_bytes {
+        cut::cut(packet, &link, ways.generated, flows.counters());
+    }
     Verdict::Forward(link.egress)
 }
 

@@ -1,5 +1,7 @@
 //! Datagrams in fragments: the first decides, the later ones follow it (semantics G10).
 
+pub(in crate::pipeline) mod cut;
+
 use crate::datagrams::{Datagram, DatagramTable, Fate};
 use crate::flow_table::FlowTable;
 use crate::pipeline::balance::owned_elsewhere;

@@ -22,7 +22,7 @@ mod tests;
 pub use crate::types::BURST_FRAMES_MAX;
 pub use balance::{balancing_hash, is_masqueraded};
 pub use gate::Gate;
-pub use generated::{GENERATED_BYTES_MAX, Generated, GeneratedFrame};
+pub use generated::{Generated, GeneratedFrame, PIECES_MAX};
 pub use packet::{Headers, Packet, PacketKind, Quote};
 pub use process::Pipeline;
 pub use rewrite::finish_checksum;

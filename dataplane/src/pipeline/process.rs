@@ -21,7 +21,7 @@ pub struct Pipeline {
     datagrams: Arc<DatagramTable>,
     answers: icmp::Answers,
     gate: Gate,
-    generated: Box<Generated>,
+    generated: Generated,
 }
 
 impl Pipeline {
@@ -32,7 +32,7 @@ impl Pipeline {
         datagrams: Arc<DatagramTable>,
     ) -> Self {
         let (answers, gate) = (icmp::Answers::default(), Gate::default());
-        Self { flows, affinity, datagrams, answers, gate, generated: Box::default() }
+        Self { flows, affinity, datagrams, answers, gate, generated: Generated::default() }
     }
 
     /// The same with a gate that new flows must pass.
@@ -41,7 +41,12 @@ impl Pipeline {
         Self { gate, ..self }
     }
 
-    /// What was made besides the packets that came; the caller sends and clears it once per burst.
+    /// What was made besides the packets that came.
+    pub fn generated(&self) -> &Generated {
+        &self.generated
+    }
+
+    /// The same; the caller sends and clears it once per burst.
     pub fn generated_mut(&mut self) -> &mut Generated {
         &mut self.generated
     }
@@ -112,7 +117,10 @@ impl Pipeline {
     fn decide(&mut self, packet: &mut Packet<'_>, snapshot: &Snapshot, now: Time) -> Verdict {
         match packet.headers.kind {
             PacketKind::Whole | PacketKind::FirstFragment(_) => {}
-            PacketKind::Error(_) => return icmp::translate(&self.flows, packet, snapshot),
+            PacketKind::Error(_) => {
+                let state = (&self.flows, &mut self.generated);
+                return icmp::translate(state, packet, snapshot);
+            }
             PacketKind::LaterFragment(_) => {
                 let mut ways = Ways { flows: &mut self.flows, generated: &mut self.generated };
                 let state = (&mut ways, &*self.datagrams);

@@ -2,6 +2,7 @@
 
 mod admission;
 mod answers;
+mod cut;
 mod errors;
 mod fragments;
 mod reasons;

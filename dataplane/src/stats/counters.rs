@@ -172,6 +172,9 @@ pub struct LoopCounters {
     pub syn_proxy_on: Counter,
     /// Generated packets that could not be sent.
     pub generated_lost: Counter,
+    /// Packets that were cut, for a link that does not take them whole: each counts once in the
+    /// sum, and its pieces but the first are generated ones.
+    pub fragmented_packets: Counter,
     /// Flows that ended, by [`FlowEnd`].
     pub flows_ended: [Counter; FlowEnd::ALL.len()],
     /// Snapshot version last read (gauge).

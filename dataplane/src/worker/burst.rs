@@ -92,7 +92,7 @@ impl Worker {
         for (frame, decision) in frames.into_iter().zip(&decisions) {
             self.dispatch(mode, frame, decision, now);
         }
-        if !self.parts.pipeline.generated_mut().is_empty() {
+        if !self.parts.pipeline.generated().is_empty() {
             self.send_generated(now);
         }
         self.flush();

@@ -2,7 +2,7 @@
 
 use crate::engine::CopyMode;
 use crate::pipeline::finish_checksum;
-use crate::types::{InterfaceSlot, Time, WorkerId};
+use crate::types::{BURST_FRAMES_MAX, InterfaceSlot, Time, WorkerId};
 use crate::verdict::{DropReason, Verdict};
 use crate::worker::Worker;
 use crate::worker::burst::Decision;
@@ -77,20 +77,29 @@ impl Worker {
     /// Copies what the pipeline made into frames of our own, and puts them on their interfaces.
     #[cold]
     pub(super) fn send_generated(&mut self, now: Time) {
-        for made in core::mem::take(self.parts.pipeline.generated_mut()) {
-            let note = TxNote::of_generated(made.bytes.len(), now);
-            let pool = self.parts.pools.of(CopyMode::Copy);
-            let Some(mut frame) = pool.take() else {
-                count_drop(&self.parts.counters, &note, DropReason::Nomem);
-                continue;
-            };
-            match pool.buffer(&mut frame).get_mut(..note.len) {
-                Some(place) => {
-                    place.copy_from_slice(&made.bytes);
-                    self.leave_by(made.egress, CopyMode::Copy, frame, &note);
-                }
-                None => self.discard(CopyMode::Copy, frame, &note, DropReason::Nomem),
+        for number in 0..self.parts.pipeline.generated().len() {
+            // The lists of the pairs take a burst at once, and may be as full as that already.
+            if number % BURST_FRAMES_MAX == 0 {
+                self.flush();
             }
+            self.send_one_generated(number, now);
+        }
+        self.parts.pipeline.generated_mut().clear();
+    }
+
+    fn send_one_generated(&mut self, number: usize, now: Time) {
+        let Some(made) = self.parts.pipeline.generated().get(number) else { return };
+        let (egress, note) = (made.egress, TxNote::of_generated(made.bytes.len(), now));
+        let pool = self.parts.pools.of(CopyMode::Copy);
+        let Some(mut frame) = pool.take() else {
+            return count_drop(&self.parts.counters, &note, DropReason::Nomem);
+        };
+        match pool.buffer(&mut frame).get_mut(..note.len) {
+            Some(place) => {
+                place.copy_from_slice(made.bytes);
+                self.leave_by(egress, CopyMode::Copy, frame, &note);
+            }
+            None => self.discard(CopyMode::Copy, frame, &note, DropReason::Nomem),
         }
     }
 

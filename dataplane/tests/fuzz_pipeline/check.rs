@@ -1,6 +1,6 @@
 //! What must hold.
 
-use etherparse::SlicedPacket;
+use etherparse::{Ipv4Header, SlicedPacket};
 use std::collections::BTreeSet;
 use tidegate_dataplane::flow_table::{Direction, FlowTable};
 use tidegate_dataplane::stats::WorkerCounters;
@@ -54,6 +54,53 @@ fn behind_later_fragment(frame: &[u8]) -> Option<usize> {
         (0x86dd, 44) if place(56)? >> 3 > 0 => Some(54),
         _ => None,
     }
+}
+
+/// What leaves as it would over a wide link: an IPv4 packet that was cut is put together again, and
+/// every piece must be what it says. `made` are the frames that were made with it.
+pub(crate) fn joined(before: &[u8], first: Vec<u8>, made: &[(InterfaceSlot, &[u8])]) -> Vec<u8> {
+    let is_cut = first.len() < before.len()
+        && first.get(12..14) == Some(&[8, 0])
+        && place(&first) & MORE_FRAGMENTS != 0
+        && !made.is_empty();
+    if !is_cut {
+        return first;
+    }
+    let behind = 14 + usize::from(first[14] & 15) * 4;
+    let mut whole = first.clone();
+    for (_, piece) in made {
+        assert_eq!(piece[..20], [&first[..16], &piece[16..18], &first[18..20]].concat());
+        assert_eq!(at_byte(piece), at_byte(&first) + whole.len() - behind);
+        assert!(place(&whole) & MORE_FRAGMENTS != 0, "there is another");
+        let (header, _) = Ipv4Header::from_slice(&piece[14..]).expect("a header");
+        assert_eq!(header.header_checksum, header.calc_header_checksum());
+        assert_eq!(usize::from(header.total_len), piece.len() - 14);
+        whole.extend(&piece[behind..]);
+        let has_more = place(piece) & MORE_FRAGMENTS;
+        let joined = (place(&first) & OFFSET) | has_more;
+        whole[20..22].copy_from_slice(&joined.to_be_bytes());
+    }
+    assert_eq!(place(&whole) & 0x3fff, place(before) & 0x3fff, "it is the same part of a datagram");
+    let total = u16::try_from(whole.len() - 14).expect("as short as it was");
+    whole[16..18].copy_from_slice(&total.to_be_bytes());
+    let (header, _) = Ipv4Header::from_slice(&whole[14..]).expect("a header");
+    whole[24..26].copy_from_slice(&header.calc_header_checksum().to_be_bytes());
+    // What stood behind the packet is not sent.
+    whole.extend(before.get(whole.len()..).unwrap_or_default());
+    whole
+}
+
+const MORE_FRAGMENTS: u16 = 0x2000;
+const OFFSET: u16 = 0x1fff;
+
+/// Flags and offset of an IPv4 packet.
+fn place(frame: &[u8]) -> u16 {
+    frame.get(20..22).and_then(|field| field.first_chunk()).map_or(0, |f| u16::from_be_bytes(*f))
+}
+
+/// Where the data of an IPv4 packet is in its datagram.
+fn at_byte(frame: &[u8]) -> usize {
+    usize::from(place(frame) & OFFSET) * 8
 }
 
 /// Whether a frame is whole, and all of its sums are right.

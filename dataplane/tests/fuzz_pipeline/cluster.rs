@@ -55,6 +55,7 @@ fn next_hop(family: Family, number: u8, cluster: &Cluster) -> impl FnOnce(&NextH
     let mtu_bytes = match cluster.mtu {
         Mtu::Ethernet => 1500,
         Mtu::Small => 1280,
+        Mtu::Narrow => 100,
     };
     move |template| NextHop {
         address: family.backend(number.into()),

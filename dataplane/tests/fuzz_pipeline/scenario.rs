@@ -57,6 +57,8 @@ pub(crate) enum Meets {
 pub(crate) enum Mtu {
     Ethernet,
     Small,
+    /// IPv6 has none so small; here its senders are told.
+    Narrow,
 }
 
 #[derive(Debug, TypeGenerator)]

@@ -1,6 +1,6 @@
 //! Two workers under a snapshot, and what they have forwarded.
 
-use crate::check::{Gauges, Passage, check_table};
+use crate::check::{Gauges, Passage, check_table, joined};
 use crate::cluster::snapshot;
 use crate::scenario::{Shape, Spoil, Start, Step};
 use core::net::SocketAddr;
@@ -123,7 +123,6 @@ impl World {
             let changes = worker.flows.changes_mut();
             changes.begun.clear();
             changes.removed.clear();
-            worker.generated_mut().clear();
         }
     }
 
@@ -267,7 +266,12 @@ impl World {
         self.workers[worker].process(&mut packets, &self.snapshot, self.now);
         let [packet] = packets;
         let (before, after) = (frame.to_vec(), packet.bytes().to_vec());
-        Passage { before, after, room, verdict: packet.verdict }
+        let verdict = packet.verdict;
+        let made = self.workers[worker].generated();
+        let pieces: Vec<_> = made.iter().map(|made| (made.egress, made.bytes)).collect();
+        let after = joined(&before, after, &pieces);
+        self.workers[worker].generated_mut().clear();
+        Passage { before, after, room, verdict }
     }
 }
 

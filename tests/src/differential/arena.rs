@@ -1,6 +1,6 @@
 //! The two worlds: rigs with taps at every place, and a way to know that all has come out.
 
-use super::pieces::Pieces;
+use super::pieces::{PieceSeen, Pieces, Whole};
 use super::rules;
 use super::setup::{
     self, FAMILIES, FENCES, FRONT_NETWORKS, NARROW_MTU, POD_A, POD_B, POD_C, Place, SERVICES,
@@ -46,6 +46,8 @@ pub(super) fn client_address(family: Family, index: u8) -> IpAddr {
 pub(super) struct Seen {
     pub(super) place: Place,
     pub(super) packet: Vec<u8>,
+    /// The pieces that it came in, if it did.
+    pub(super) cut: Vec<PieceSeen>,
 }
 
 #[derive(Debug)]
@@ -214,9 +216,10 @@ impl World {
             while let Some(frame) = self.taps[place as usize].0.receive()? {
                 has_come = true;
                 let Some(packet) = packet_of(&frame) else { continue };
-                let Some(packet) = self.pieces.take(place, packet)? else { continue };
+                let Some(whole) = self.pieces.take(place, packet)? else { continue };
+                let Whole { packet, cut } = whole;
                 if !self.is_fence(place, &packet, fences)? {
-                    seen.push(Seen { place, packet });
+                    seen.push(Seen { place, packet, cut });
                 }
             }
         }

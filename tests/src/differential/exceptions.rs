@@ -51,15 +51,6 @@ pub(super) const EXCEPTIONS: &[Exception] = &[
         },
     },
     Exception {
-        name: "large without DF",
-        reason: "the kernel sends an IPv4 packet that does not fit the next link on in fragments; \
-                 tidegate drops it as PKT_TOO_BIG",
-        applies: |shot, kernel, tidegate| {
-            let may_be_cut = shot.is_too_big && !shot.template.is_df;
-            may_be_cut && is_one_inside(kernel) && tidegate.is_empty()
-        },
-    },
-    Exception {
         name: "UDP over IPv6 without a checksum",
         reason: "no host may take it (RFC 8200 section 8.1): tidegate drops it as UDP_CSUM, the \
                  kernel leaves that to the host",

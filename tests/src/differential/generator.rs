@@ -112,10 +112,6 @@ impl Generator {
         let begins = draft.begins || self.begins(draft.origin);
         let is_too_big = draft.cut.is_none() && self.is_too_big(draft.origin, &template);
         if let Origin::Flow(flow, side) = draft.origin {
-            if is_too_big && !template.is_df {
-                // The one world sends it on in pieces, the other does not.
-                self.flows[flow].packets_left = 0;
-            }
             if (ttl == 1 || is_too_big) && begins {
                 // It never arrives: the next one begins the flow.
                 self.flows[flow].turn = Some(side);
@@ -136,7 +132,7 @@ impl Generator {
         self.next_marker = marker.checked_add(1).unwrap_or(1);
         let (of, cut, number) = (draft.origin, draft.cut, self.next_number);
         self.next_number += 1;
-        Shot { kind, number, marker, of, template, cut, is_too_big, begins, quotes: draft.quotes }
+        Shot { kind, number, marker, of, template, cut, begins, quotes: draft.quotes }
     }
 
     /// How large a packet may be.
@@ -148,11 +144,13 @@ impl Generator {
         }
     }
 
-    /// Whether it does not fit the link that it has to leave by.
+    /// Whether it does not fit the link that it has to leave by, and must not be cut.
     fn is_too_big(&self, origin: Origin, template: &Template) -> bool {
         let Origin::Flow(flow, Side::Client) = origin else { return false };
         let flow = &self.flows[flow];
-        flow.service.is_narrow() && template.ip_bytes(flow.is_v6()) > NARROW_MTU
+        let may_be_cut = !flow.is_v6() && !template.is_df;
+        let is_too_big = template.ip_bytes(flow.is_v6()) > NARROW_MTU;
+        flow.service.is_narrow() && is_too_big && !may_be_cut
     }
 
     fn begins(&self, origin: Origin) -> bool {

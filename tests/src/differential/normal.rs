@@ -2,6 +2,7 @@
 
 use super::arena::Seen;
 use super::flow::{Arrival, Flow, Side};
+use super::pieces::PieceSeen;
 use super::setup::{Place, Service};
 use super::shot::{Origin, Shot};
 use super::sums::{Checksum, checksum, checksum_offset, ip_sum};
@@ -35,6 +36,15 @@ pub(super) struct Output {
     pub(super) packet: Vec<u8>,
     ip_sum: Checksum,
     transport_sum: Option<Checksum>,
+    /// The pieces that it came in, where it went in whole.
+    cut: Vec<PieceSeen>,
+}
+
+impl Output {
+    /// Whether it went in whole and came out in pieces.
+    pub(super) fn is_cut(&self) -> bool {
+        !self.cut.is_empty()
+    }
 }
 
 /// The backend that each client has where it wants the same again: by world, client and front.
@@ -88,7 +98,9 @@ impl Normaliser {
         if is_inside {
             self.blank(&mut packet, seen.place, arrival.as_ref());
         }
-        Ok(Output { is_inside, packet, ip_sum, transport_sum })
+        // What goes in in pieces the kernel puts together, and tidegate does not.
+        let cut = if shot.cut.is_none() { seen.cut.clone() } else { Vec::new() };
+        Ok(Output { is_inside, packet, ip_sum, transport_sum, cut })
     }
 
     /// A flow's packet has reached a backend: the right one?

@@ -1,5 +1,6 @@
-//! Datagrams in fragments: cut on the way in, put together on the way out. How they are cut is each
-//! world's own affair; what a receiver makes of them is not.
+//! Datagrams in fragments: cut on the way in, put together on the way out. How those are cut on the
+//! way is each world's own affair; what a receiver makes of them is not. How a whole packet is cut
+//! that a link does not take is the same in both.
 
 use super::setup::Place;
 use super::sums::{Checksum, ip_sum};
@@ -77,6 +78,23 @@ struct Piece {
     data: Vec<u8>,
 }
 
+/// A packet that came out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Whole {
+    pub(super) packet: Vec<u8>,
+    /// The pieces that it was in; none if it came whole.
+    pub(super) cut: Vec<PieceSeen>,
+}
+
+/// What one piece says besides its data: where it begins, how long it is, and the options of all
+/// but the first.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct PieceSeen {
+    offset: usize,
+    bytes: usize,
+    options: Vec<u8>,
+}
+
 /// Pieces that wait for the others of their datagram.
 #[derive(Debug, Default)]
 pub(super) struct Pieces(BTreeMap<(Place, Vec<u8>), Vec<Piece>>);
@@ -86,8 +104,10 @@ impl Pieces {
     ///
     /// # Errors
     /// The pieces of one datagram differ in what they may not differ in.
-    pub(super) fn take(&mut self, place: Place, packet: &[u8]) -> Result<Option<Vec<u8>>> {
-        let Some(piece) = piece(packet) else { return Ok(Some(packet.to_vec())) };
+    pub(super) fn take(&mut self, place: Place, packet: &[u8]) -> Result<Option<Whole>> {
+        let Some(piece) = piece(packet) else {
+            return Ok(Some(Whole { packet: packet.to_vec(), cut: Vec::new() }));
+        };
         ensure!(ip_sum(packet) == Checksum::Right, "a fragment with a wrong sum: {packet:02x?}");
         let key = (place, piece.datagram.clone());
         let pieces = self.0.entry(key.clone()).or_default();
@@ -117,28 +137,45 @@ impl Pieces {
 }
 
 /// `None` where a piece is missing.
-fn whole(pieces: &[Piece]) -> Result<Option<Vec<u8>>> {
+fn whole(pieces: &[Piece]) -> Result<Option<Whole>> {
     let (Some(first), Some(last)) = (pieces.first(), pieces.last()) else { return Ok(None) };
     let mut data = Vec::new();
     for piece in pieces {
         if piece.offset != data.len() {
             return Ok(None);
         }
-        ensure!(piece.header == first.header, "headers differ: {first:02x?} and {piece:02x?}");
+        // Some options stand in the first alone: what the others have instead is looked at apart.
+        let is_same = fixed(&piece.header) == fixed(&first.header)
+            && piece.header.len() == first.header.len();
+        ensure!(is_same, "headers differ: {first:02x?} and {piece:02x?}");
         data.extend_from_slice(&piece.data);
     }
     if last.has_more {
         return Ok(None);
     }
+    let cut = pieces.iter().map(Piece::seen).collect();
     if first.header[0] >> 4 == 6 {
         let mut ip = first.header.clone();
         ip[4..6].copy_from_slice(&u16::try_from(data.len())?.to_be_bytes());
-        return Ok(Some([ip, data].concat()));
+        return Ok(Some(Whole { packet: [ip, data].concat(), cut }));
     }
     let (mut ip, _) = Ipv4Header::from_slice(&first.header)?;
     ip.set_payload_len(data.len())?;
     ip.header_checksum = ip.calc_header_checksum();
-    Ok(Some([&ip.to_bytes()[..], &data].concat()))
+    Ok(Some(Whole { packet: [&ip.to_bytes()[..], &data].concat(), cut }))
+}
+
+/// The header less IPv4's options.
+fn fixed(header: &[u8]) -> &[u8] {
+    if header[0] >> 4 == 6 { header } else { &header[..Ipv4Header::MIN_LEN] }
+}
+
+impl Piece {
+    fn seen(&self) -> PieceSeen {
+        let options = self.header[fixed(&self.header).len()..].to_vec();
+        let options = if self.offset == 0 { Vec::new() } else { options };
+        PieceSeen { offset: self.offset, bytes: self.data.len(), options }
+    }
 }
 
 fn piece(packet: &[u8]) -> Option<Piece> {
@@ -197,8 +234,11 @@ mod tests {
                 let mut store = Pieces::default();
                 let mut take = |piece: &Vec<u8>| store.take(Place::Client, piece).unwrap();
                 let came: Vec<_> = pieces.iter().filter_map(&mut take).collect();
-                assert_eq!(came, core::slice::from_ref(&packet));
-                assert_eq!(take(&packet), Some(packet.clone()), "whole");
+                let [came] = &came[..] else { panic!("{came:?}") };
+                let cut: Vec<_> = came.cut.iter().map(|seen| (seen.offset, seen.bytes)).collect();
+                assert_eq!((&came.packet, &cut[..2]), (&packet, &[(0, 512), (512, 512)][..]));
+                let whole = Whole { packet: packet.clone(), cut: Vec::new() };
+                assert_eq!(take(&packet), Some(whole));
                 assert_eq!(take(&pieces[0]), None);
                 assert_eq!(store.give_up().len(), 1);
             }

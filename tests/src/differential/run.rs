@@ -56,7 +56,8 @@ impl Report {
         let freedoms = Freedom::ALL.into_iter().map(of_freedom);
         let fronts = [FrontKind::NodePort, FrontKind::Vip, FrontKind::ExternalIp].map(of_front);
         let homes = [Place::Client, Place::PodA, Place::PodB].map(of_home);
-        let all = kinds.chain(exceptions).chain(freedoms).chain(fronts).chain(homes);
+        let cut = core::iter::once(CUT.to_owned());
+        let all = kinds.chain(exceptions).chain(freedoms).chain(fronts).chain(homes).chain(cut);
         let never: Vec<_> = all.filter(|name| !self.0.contains_key(name)).collect();
         ensure!(never.is_empty(), "never occurred, so nothing is known about: {never:?}");
         Ok(())
@@ -68,6 +69,9 @@ impl core::fmt::Display for Report {
         self.0.iter().try_for_each(|(name, count)| writeln!(f, "{count:8}  {name}"))
     }
 }
+
+/// Whole packets that came out in pieces.
+const CUT: &str = "cut on the way";
 
 fn of_kind(kind: Kind) -> String {
     format!("packets: {kind:?}")
@@ -303,6 +307,9 @@ impl Run {
     fn count(&mut self, shots: &[Shot], outputs: &Outputs) {
         for (shot, [kernel, tidegate]) in shots.iter().zip(outputs) {
             self.report.count(of_kind(shot.kind));
+            if tidegate.iter().any(Output::is_cut) {
+                self.report.count(CUT.to_owned());
+            }
             if let Origin::Flow(index, Side::Client) = shot.of {
                 let flow = self.generator.flow(index);
                 self.report.count(of_front(flow.front_kind));

@@ -18,8 +18,6 @@ pub(super) struct Shot {
     pub(super) template: Template,
     /// How it is sent in fragments, if it is.
     pub(super) cut: Option<Cut>,
-    /// It does not fit the link that it has to leave by.
-    pub(super) is_too_big: bool,
     /// It may get another backend than the packets before it.
     pub(super) begins: bool,
     /// What an ICMP error quotes, in each world; empty for other packets.

@@ -28,6 +28,7 @@ const PARSE: &str = "dataplane/src/pipeline/parse.rs";
 const PIPELINE: &str = "dataplane/src/pipeline/tests.rs";
 const ADMISSION: &str = "dataplane/src/pipeline/tests/admission.rs";
 const ANSWERS: &str = "dataplane/src/pipeline/tests/answers.rs";
+const CUT: &str = "dataplane/src/pipeline/tests/cut.rs";
 const FRAGMENTS: &str = "dataplane/src/pipeline/tests/fragments.rs";
 const REASONS: &str = "dataplane/src/pipeline/tests/reasons.rs";
 const ROWS: &str = "dataplane/src/pipeline/tests/rows.rs";
@@ -103,7 +104,7 @@ pub const REACHED: &[Reached] = &[
     drop("NO_SNAT_ADDRESS", PIPELINE, "a_masquerade_address_of_the_other_family_counts_as_none"),
     drop("IP_OUTNOROUTES", REASONS, "what_is_wrong_with_the_way_to_a_backend_is_told_by_name"),
     drop("NEIGH_FAILED", REASONS, "what_is_wrong_with_the_way_to_a_backend_is_told_by_name"),
-    drop("PKT_TOO_BIG", ANSWERS, "a_large_packet_that_may_be_fragmented_is_dropped_by_name"),
+    drop("PKT_TOO_BIG", CUT, "more_pieces_than_we_cut_are_dropped_by_name_and_unchanged"),
     drop("DEV_READY", REASONS, "a_reply_to_an_interface_that_is_gone_is_dropped_by_name"),
     drop("RATE_LIMITED", ANSWERS, "answers_are_limited_together"),
     drop("STALE_WORKER", TRIALS, "a_stale_workers_new_flows_pass_and_the_rest_is_dropped"),

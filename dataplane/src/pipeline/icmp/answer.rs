@@ -108,7 +108,7 @@ fn time_exceeded(flows: &FlowTable, packet: &Packet<'_>, snapshot: &Snapshot) ->
     Some(Message { source, kind: [kind, 0], mtu_bytes: 0 })
 }
 
-/// `None` for IPv4 without DF: its sender expects fragments, and would not heed the answer.
+/// `None` for IPv4 without DF that cannot be cut: its sender would not heed the answer.
 fn too_big(flows: &FlowTable, packet: &Packet<'_>, snapshot: &Snapshot) -> Option<Message> {
     const DONT_FRAGMENT: u8 = 0x40;
     let (source, mtu_bytes) = source_and_mtu(flows, packet, snapshot)?;

@@ -6,6 +6,8 @@ use crate::packet::checksum::{self, Sum, address_sum, difference, port_sum};
 use crate::packet::headers::{ETHERNET_BYTES, IPV4_BYTES_MIN, IPV6_BYTES};
 use crate::pipeline::balance::owned_elsewhere;
 use crate::pipeline::flow::link;
+use crate::pipeline::fragment::cut;
+use crate::pipeline::generated::Generated;
 use crate::pipeline::packet::{Headers, Packet, PacketKind, Quote};
 use crate::pipeline::rewrite::{checksum_offset, never_none, rewrite_ethernet};
 use crate::pipeline::tcp::translate::{add, distance};
@@ -20,7 +22,7 @@ const L4_CHANGED_BYTES: usize = 18;
 /// longer by it, and its state stays: anybody can send an error (RFC 5927).
 #[inline(never)]
 pub(in crate::pipeline) fn translate(
-    flows: &FlowTable,
+    (flows, generated): (&FlowTable, &mut Generated),
     packet: &mut Packet<'_>,
     snapshot: &Snapshot,
 ) -> Verdict {
@@ -45,7 +47,8 @@ pub(in crate::pipeline) fn translate(
     if packet.headers.ttl <= 1 {
         return Verdict::Drop(DropReason::TtlExceeded);
     }
-    if packet.headers.ip_bytes > link.mtu_bytes {
+    let is_too_big = packet.headers.ip_bytes > link.mtu_bytes;
+    if is_too_big && !cut::may_be_cut(packet, &link, generated) {
         return Verdict::Drop(DropReason::PktTooBig);
     }
     packet.tag = link.tag;
@@ -54,6 +57,9 @@ pub(in crate::pipeline) fn translate(
     rewrite_ethernet(frame, &link);
     let quoted = rewrite_quote(frame, &headers, quote, entry, direction);
     rewrite_outside(frame, &headers, (entry, direction), quoted);
+    if is_too_big {
+        cut::cut(packet, &link, generated, flows.counters());
+    }
     Verdict::Forward(link.egress)
 }
 

@@ -26,17 +26,26 @@ pub(in crate::pipeline) struct Segment<'o> {
 }
 
 impl Segment<'_> {
+    /// How long its frame is.
+    pub(in crate::pipeline) fn frame_bytes(&self) -> usize {
+        self.start() + TCP_BYTES_MIN + self.options.len()
+    }
+
+    /// Where the TCP header begins in its frame.
+    fn start(&self) -> usize {
+        ETHERNET_BYTES + ip::header_bytes(&self.key)
+    }
+
     /// Writes it behind a frame's Ethernet header. Returns the frame's length; `None` if the frame
     /// is too small.
     pub(in crate::pipeline) fn write(&self, frame: &mut [u8]) -> Option<usize> {
-        let l4_bytes = TCP_BYTES_MIN + self.options.len();
-        let start = ETHERNET_BYTES + ip::header_bytes(&self.key);
-        let packet = frame.get_mut(ETHERNET_BYTES..start + l4_bytes)?;
-        let (header, l4) = packet.split_at_mut_checked(start - ETHERNET_BYTES)?;
+        let frame_bytes = self.frame_bytes();
+        let packet = frame.get_mut(ETHERNET_BYTES..frame_bytes)?;
+        let (header, l4) = packet.split_at_mut_checked(self.start() - ETHERNET_BYTES)?;
         let fields = IpFields { protocol: protocol::TCP, tos: 0, is_whole: true };
-        ip::write(header, &self.key, fields, l4_bytes)?;
+        ip::write(header, &self.key, fields, l4.len())?;
         self.write_tcp(l4)?;
-        Some(start + l4_bytes)
+        Some(frame_bytes)
     }
 
     fn write_tcp(&self, l4: &mut [u8]) -> Option<()> {
@@ -65,7 +74,7 @@ impl Segment<'_> {
     /// Makes it of a packet that goes on: what is known of its headers follows.
     pub(in crate::pipeline) fn replace(&self, packet: &mut Packet<'_>) -> Option<()> {
         packet.len = self.write(packet.buffer)?;
-        let start = ETHERNET_BYTES + ip::header_bytes(&self.key);
+        let start = self.start();
         let headers = &mut packet.headers;
         headers.kind = PacketKind::Whole;
         headers.l4_offset = u16::try_from(start).ok()?;

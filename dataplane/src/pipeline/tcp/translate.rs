@@ -3,9 +3,9 @@
 use crate::flow_table::{Direction, FlowEntry, FlowKind, FlowState, Proxy};
 use crate::packet::checksum::{self, Sum, difference};
 use crate::packet::headers::tcp_flags::{ACK, RST, SYN};
-use crate::packet::headers::{ETHERNET_BYTES, TCP_BYTES_MIN};
+use crate::packet::headers::{ETHERNET_BYTES, IPV6_BYTES, TCP_BYTES_MIN};
 use crate::pipeline::flow::link;
-use crate::pipeline::generated::{Generated, GeneratedFrame};
+use crate::pipeline::generated::Generated;
 use crate::pipeline::packet::{Headers, Packet, PacketKind};
 use crate::pipeline::rewrite::{is_partial, rewrite_ethernet};
 use crate::pipeline::tcp::options::move_sack_blocks;
@@ -13,7 +13,9 @@ use crate::pipeline::tcp::segment::{Segment, tcp_of};
 use crate::pipeline::tcp::syn_proxy::{Answer, hear_backend, open_to_backend};
 use crate::snapshot::Snapshot;
 use crate::verdict::DropReason;
-use arrayvec::ArrayVec;
+
+/// The longest frame of a segment without options or data: over IPv6.
+const BARE_FRAME_BYTES_MAX: usize = ETHERNET_BYTES + IPV6_BYTES + TCP_BYTES_MIN;
 
 const CHECKSUM: core::ops::Range<usize> = 16..18;
 
@@ -82,17 +84,15 @@ fn hear(
     (snapshot, generated): (&Snapshot, &mut Generated),
 ) -> Result<(), DropReason> {
     let towards = link(entry, Direction::Forward, snapshot)?;
-    if generated.is_full() {
+    if !generated.has_room(1, BARE_FRAME_BYTES_MAX) {
         return Err(DropReason::Nomem);
     }
     let mut make = |segment: &Segment<'_>| {
-        let mut bytes = ArrayVec::from([0; _]);
-        let length = segment.write(&mut bytes).unwrap_or(0);
-        bytes.truncate(length);
-        rewrite_ethernet(&mut bytes, &towards);
-        let is_v4 = segment.key.src.is_v4();
-        write_ethertype(&mut bytes, is_v4);
-        generated.try_push(GeneratedFrame { egress: towards.egress, bytes }).ok();
+        let frame = generated.add(towards.egress, segment.frame_bytes()).unwrap_or_default();
+        // It has room for it, since it is as long.
+        segment.write(frame);
+        rewrite_ethernet(frame, &towards);
+        write_ethertype(frame, segment.key.src.is_v4());
     };
     match hear_backend(packet, &mut entry.proxy, cookie).ok_or(DropReason::HdrTrunc)? {
         Answer::Taken(acknowledgment) => {

@@ -63,7 +63,11 @@ fn said(family: Family, frame: &[u8]) -> ([u8; 2], u16) {
 }
 
 /// A client's packet and a backend's answer to it, in a flow of this policy.
-fn both_ways(family: Family, masquerade: bool, payload: &[u8]) -> (Fixture, [Vec<u8>; 2]) {
+pub(super) fn both_ways(
+    family: Family,
+    masquerade: bool,
+    payload: &[u8],
+) -> (Fixture, [Vec<u8>; 2]) {
     let fixture = Fixture { masquerade, ..fixture(family) };
     let frame = udp_frame(&client(family), family.front(), payload);
     let (mut pipeline, snapshot) = rig(&fixture);
@@ -98,7 +102,7 @@ fn a_used_up_ttl_is_answered_with_time_exceeded_in_both_directions() {
     }
 }
 
-fn with_mtu(mut snapshot: Snapshot, mtu_bytes: u16) -> Snapshot {
+pub(super) fn with_mtu(mut snapshot: Snapshot, mtu_bytes: u16) -> Snapshot {
     let small = |hop: &NextHop| NextHop { mtu_bytes, ..hop.clone() };
     snapshot.next_hops = snapshot.next_hops.iter().map(small).collect();
     let small = |interface: &Interface| Interface { mtu_bytes, ..interface.clone() };
@@ -128,15 +132,6 @@ fn a_packet_larger_than_the_egress_mtu_tells_its_sender_in_both_directions() {
             }
         }
     }
-}
-
-#[test]
-fn a_large_packet_that_may_be_fragmented_is_dropped_by_name() {
-    let (fixture, [mut frame, _]) = both_ways(Family::V4, true, &[7; 700]);
-    let (mut pipeline, snapshot) = rig(&fixture);
-    frame[20] = 0;
-    let (verdict, out) = send(&mut pipeline, &with_mtu(snapshot, 600), &frame, NOW);
-    assert_eq!((verdict, out), (Verdict::Drop(DropReason::PktTooBig), frame));
 }
 
 #[test]

@@ -232,7 +232,12 @@ fn g10_later_fragments_are_not_answered() {
         let small = |hop: &NextHop| NextHop { mtu_bytes: 1400, ..hop.clone() };
         let mut narrow = snapshot.clone();
         narrow.next_hops = snapshot.next_hops.iter().map(small).collect();
-        let (verdict, _) = send(&mut pipeline, &narrow, &pieces[1], NOW);
+        let mut piece = pieces[1].clone();
+        if family == Family::V4 {
+            // It must not be cut.
+            piece[20] |= 0x40;
+        }
+        let (verdict, _) = send(&mut pipeline, &narrow, &piece, NOW);
         assert_eq!(verdict, Verdict::Drop(DropReason::PktTooBig));
     }
 }

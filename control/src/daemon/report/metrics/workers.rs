@@ -24,7 +24,7 @@ pub(super) fn families(engine: &Engine, config: &Config, now: SystemTime) -> Vec
         .collect();
     let mut families = of_time(&pairs, now);
     families.extend(of_flows(&pairs));
-    families.extend(of_handshakes(&pairs));
+    families.extend(of_what_we_make(&pairs));
     families.push(frames(&pairs));
     let held_back = Family::counter(
         "tidegate_host_packets_held_back",
@@ -102,7 +102,7 @@ fn of_one(share: u64) -> f64 {
     share as f64 / SHARE_ONE as f64
 }
 
-fn of_handshakes(pairs: &Pairs<'_>) -> [Family; 3] {
+fn of_what_we_make(pairs: &Pairs<'_>) -> [Family; 4] {
     let mut cookies =
         Family::counter("tidegate_syn_cookies", "SYN cookies by what became of them.");
     let mut is_on =
@@ -111,7 +111,12 @@ fn of_handshakes(pairs: &Pairs<'_>) -> [Family; 3] {
         "tidegate_generated_packets",
         "Packets that tidegate made, by whether they were sent.",
     );
+    let mut cut = Family::counter(
+        "tidegate_fragmented_packets",
+        "IPv4 packets that left in pieces, since the egress MTU is smaller.",
+    );
     for (placement, counters) in pairs {
+        cut.push([worker(placement)], counters.fragmented_packets.get());
         for (event, count) in CookieEvent::ALL.iter().zip(&counters.syn_cookies) {
             cookies.push([worker(placement), ("result", event.name().into())], count.get());
         }
@@ -121,7 +126,7 @@ fn of_handshakes(pairs: &Pairs<'_>) -> [Family; 3] {
             generated.push([worker(placement), ("result", result.into())], count.get());
         }
     }
-    [cookies, is_on, generated]
+    [cookies, is_on, generated, cut]
 }
 
 fn frames(pairs: &Pairs<'_>) -> Family {
