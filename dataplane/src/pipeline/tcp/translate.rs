@@ -32,7 +32,8 @@ pub(in crate::pipeline) fn beyond_addresses(
     match entry.kind {
         // It is established once its backend answers: the backend knows of it.
         FlowKind::PickedUp if is_reply && flags & RST == 0 => {
-            (entry.kind, entry.state) = (FlowKind::Plain, FlowState::Established);
+            entry.kind = FlowKind::Plain;
+            establish(entry);
         }
         FlowKind::Plain | FlowKind::PickedUp => {}
         FlowKind::ProxyOpening if packet.headers.kind != PacketKind::Whole => {
@@ -54,6 +55,13 @@ pub(in crate::pipeline) fn beyond_addresses(
         FlowKind::ProxyOpen => translate(packet, &mut entry.proxy, direction),
     }
     Ok(())
+}
+
+/// Both sides know of the flow now. One that was reset meanwhile stays so.
+fn establish(entry: &mut FlowEntry) {
+    if entry.state.is_handshake() {
+        entry.state = FlowState::Established;
+    }
 }
 
 /// Whether a client's SYN is not the one whose handshake we have under way for it.
@@ -98,7 +106,8 @@ fn hear(
         Answer::Taken(acknowledgment) => {
             make(&acknowledgment);
             if entry.kind == FlowKind::ProxyOpening {
-                (entry.kind, entry.state) = (FlowKind::ProxyOpen, FlowState::Established);
+                entry.kind = FlowKind::ProxyOpen;
+                establish(entry);
             }
             Ok(())
         }

@@ -112,6 +112,18 @@ fn a_flow_is_picked_up_where_its_backend_follows_and_established_by_an_answer() 
 }
 
 #[test]
+fn a_flow_that_was_picked_up_and_reset_is_not_established_by_a_late_answer() {
+    for family in Family::ALL {
+        let (mut pipeline, snapshot) = rig(&with(family, MidFlow::Forward));
+        let (_, backend) = to_backend(&mut pipeline, &snapshot, &packet(family, ACK, b"data"));
+        to_backend(&mut pipeline, &snapshot, &packet(family, RST, b""));
+        let answer = tcp_frame(&backend, &client(family), ACK, b"");
+        assert_eq!(send(&mut pipeline, &snapshot, &answer, NOW).0, Verdict::Forward(OUTER));
+        assert_eq!(state(&pipeline), FlowState::Close);
+    }
+}
+
+#[test]
 fn no_flow_is_picked_up_where_its_backend_is_not_certain() {
     for family in Family::ALL {
         let base = with(family, MidFlow::Forward);
