@@ -13,12 +13,19 @@ static __u32 (*random_number)(void) = (void *)BPF_FUNC_get_prandom_u32;
 /* Marks a clone on its way out. */
 #define SHUFFLED 0x7175
 
+/* Its sender has chosen: queue 0 with this mark, queue 1 with the next. */
+#define CHOSEN 0x7180
+
 __attribute__((section("classifier"), used)) int shuffle(struct __sk_buff *skb)
 {
+	__u32 queue = random_number() & 1;
+
 	if (skb->mark == SHUFFLED)
 		return TC_ACT_OK;
+	if ((skb->mark & ~1U) == CHOSEN)
+		queue = skb->mark & 1;
 	skb->mark = SHUFFLED;
 	/* As if received on queue 0 or 1, and one more: 0 means none. */
-	skb->queue_mapping = 1 + (random_number() & 1);
+	skb->queue_mapping = 1 + queue;
 	return clone_redirect(skb, skb->ifindex, 0) ? TC_ACT_OK : TC_ACT_STOLEN;
 }

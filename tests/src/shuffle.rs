@@ -7,6 +7,9 @@ use std::process::Command;
 use tempfile::TempDir;
 use tidegate_control::demo::rig::Topology;
 
+/// The socket mark of a sender that wants the gateway's queue 0; the next one is for queue 1.
+pub(crate) const CHOSEN_QUEUE_MARK: u32 = 0x7180;
+
 /// The tc program, for the sending ends of two-queue veths.
 const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/bpf/shuffle.bpf.c");
 

@@ -20,21 +20,31 @@ pub enum Spread {
 }
 
 impl Spread {
-    fn plan(self, plan: &RigPlan) -> RigPlan {
+    /// Receive queues of each interface.
+    pub(crate) const fn queues(self) -> u32 {
         match self {
-            Self::OneQueue => plan.clone(),
-            Self::Shuffled => plan.clone().queues(2),
+            Self::OneQueue => 1,
+            Self::Shuffled => 2,
         }
     }
 
-    fn config(self, text: String) -> String {
+    pub(crate) fn plan(self, plan: &RigPlan) -> RigPlan {
+        match self {
+            Self::OneQueue => plan.clone(),
+            Self::Shuffled => plan.clone().queues(self.queues()),
+        }
+    }
+
+    /// The daemon's configuration with as many workers.
+    #[must_use]
+    pub fn config(self, text: String) -> String {
         match self {
             Self::OneQueue => text,
             Self::Shuffled => text.replace("cpus: auto", "cpus: [0, 1]"),
         }
     }
 
-    fn apply(self, rig: &Topology) -> Result<()> {
+    pub(crate) fn apply(self, rig: &Topology) -> Result<()> {
         match self {
             Self::OneQueue => Ok(()),
             Self::Shuffled => shuffle(rig),

@@ -9,6 +9,7 @@ use super::tap::{Tap, mac_of};
 use super::wire::{Ends, Segment, Template, Transport, flag, packet_of, parts, quoted};
 use crate::lab::configure;
 use crate::setting::{binary, wait_until};
+use crate::spread::Spread;
 use anyhow::{Context as _, Result, ensure};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::io::Write as _;
@@ -66,6 +67,8 @@ pub(super) struct World {
     fence_peers: [Option<Ends>; 4],
     pieces: Pieces,
     round: u32,
+    /// Receive queues of each of the gateway's interfaces.
+    queues: u32,
 }
 
 impl World {
@@ -85,18 +88,19 @@ impl World {
     }
 
     /// tidegate, without any rules behind it. `changes` are pairs of lines of the demo's config.
-    pub(super) fn tidegate(changes: &[(&str, &str)]) -> Result<Self> {
-        let mut site = Site::build(&RigPlan::new("test"), &binary()?)?;
+    pub(super) fn tidegate(spread: Spread, changes: &[(&str, &str)]) -> Result<Self> {
+        let mut site = Site::build(&spread.plan(&RigPlan::new("test")), &binary()?)?;
         for name in PODS {
             site.add_pod(Node::Gateway, name)?;
         }
         site.files().write_manifest("nodes", &setup::node_manifest())?;
         site.files().write_manifest("services", &setup::manifests())?;
         // A SYN must reach its backend, however many handshakes the packets leave unfinished.
-        let config = configure(changes)? + "synProxy: off\n";
-        let mut world = Self::new(Gateway::Tidegate(site))?;
+        let config = spread.config(configure(changes)?) + "synProxy: off\n";
+        let mut world = Self { queues: spread.queues(), ..Self::new(Gateway::Tidegate(site))? };
         if let Gateway::Tidegate(site) = &mut world.gateway {
             site.start_daemon(&config)?;
+            spread.apply(site.topology())?;
         }
         Ok(world)
     }
@@ -126,7 +130,8 @@ impl World {
         rig.gateway().sysctl("net.ipv4.icmp_ratemask=0")?;
         rig.gateway().sysctl("net.ipv4.icmp_msgs_per_sec=1000000")?;
         rig.gateway().sysctl("net.ipv6.icmp.ratelimit=0")?;
-        Ok(Self { gateway, taps, fence_peers: [None; 4], pieces: Pieces::default(), round: 0 })
+        let pieces = Pieces::default();
+        Ok(Self { gateway, taps, fence_peers: [None; 4], pieces, round: 0, queues: 1 })
     }
 
     /// tidegate's site, if this is its world.
@@ -196,9 +201,11 @@ impl World {
     fn gather(&mut self, max: Duration) -> Result<Vec<Seen>> {
         self.round += 1;
         let mut fences = Fences { round: self.round, ..Fences::default() };
-        self.send_fences()?;
+        for queue in 0..self.queues {
+            self.send_fences(queue)?;
+        }
         let (mut seen, deadline) = (Vec::new(), Instant::now() + max);
-        while !fences.are_complete() {
+        while !fences.are_complete(self.queues) {
             let is_idle = !self.read(&mut seen, &mut fences)?;
             if is_idle {
                 std::thread::yield_now();
@@ -227,24 +234,32 @@ impl World {
     }
 
     /// To every backend place; to the stack of the gateway; to a front, but of no flow.
-    fn send_fences(&mut self) -> Result<()> {
+    fn send_fences(&mut self, queue: u32) -> Result<()> {
+        self.choose_queue(Some(queue))?;
+        let number = fence_number(self.round, queue);
         let client = SocketAddr::new(client_address(Family::V4, 0), FENCE_PORT);
         let to = |port| Ends { source: client, destination: (GATEWAY, port).into() };
         for fence in FENCES {
-            self.send_fence(Place::Client, &datagram(self.round), to(fence.node_port))?;
+            self.send_fence(Place::Client, &datagram(number), to(fence.node_port))?;
         }
         for (place, ends) in Place::INSIDE.into_iter().zip(self.fence_peers) {
             if let Some(ends) = ends {
-                self.send_fence(place, &datagram(self.round), ends.reversed())?;
+                self.send_fence(place, &datagram(number), ends.reversed())?;
             }
         }
-        self.send_fence(Place::Client, &datagram(self.round), to(SILENT_PORT))?;
-        self.send_fence(Place::Client, &stray(self.round), to(SERVICES[0].node_port))
+        self.send_fence(Place::Client, &datagram(number), to(SILENT_PORT))?;
+        self.send_fence(Place::Client, &stray(number), to(SERVICES[0].node_port))?;
+        self.choose_queue(None)
     }
 
     fn send_fence(&mut self, place: Place, template: &Template, ends: Ends) -> Result<()> {
         let packet = template.write(0, ends)?;
         self.send(place, &packet)
+    }
+
+    /// From now on packets go to this queue of the gateway, or to any.
+    fn choose_queue(&self, queue: Option<u32>) -> Result<()> {
+        self.taps.iter().try_for_each(|(tap, _)| tap.choose_queue(queue))
     }
 
     /// Whether a packet is a fence's; if so, it is noted. The first one at a backend is answered.
@@ -259,65 +274,76 @@ impl World {
                 return Ok(false);
             }
             if self.fence_peers[index].replace(found.ends).is_none() {
-                self.send_fence(place, &datagram(round), found.ends.reversed())?;
+                let number = fence_number(round, 0);
+                self.send_fence(place, &datagram(number), found.ends.reversed())?;
             }
-            fences.heard[index] |= says(packet, found.transport + 8, round);
+            fences.heard[index] |= queue_of(packet, found.transport + 8, round);
             return Ok(true);
         }
         if found.ends.destination.port() == FENCE_PORT {
             let index = FENCES.iter().position(|f| f.node_port == found.ends.source.port());
             match index {
-                Some(index) => fences.answered[index] |= says(packet, found.transport + 8, round),
-                None => fences.is_reset |= says(packet, found.transport + 4, round),
+                Some(at) => fences.answered[at] |= queue_of(packet, found.transport + 8, round),
+                None => fences.reset |= queue_of(packet, found.transport + 4, round),
             }
             return Ok(true);
         }
         let quote = quoted(packet).and_then(|quote| Some((quote, parts(quote)?)));
         let Some((quote, inner)) = quote else { return Ok(false) };
         let is_ours = inner.ends.source.port() == FENCE_PORT;
-        fences.is_refused |= is_ours && says(quote, inner.transport + 8, round);
+        if is_ours {
+            fences.refused |= queue_of(quote, inner.transport + 8, round);
+        }
         Ok(is_ours)
     }
 }
 
-/// Which fences have arrived.
+/// Which fences have arrived: a bit for each queue that they went to.
 #[derive(Debug, Default)]
 struct Fences {
     round: u32,
-    heard: [bool; 4],
-    answered: [bool; 4],
-    is_refused: bool,
-    is_reset: bool,
+    heard: [u32; 4],
+    answered: [u32; 4],
+    refused: u32,
+    reset: u32,
 }
 
 impl Fences {
-    fn are_complete(&self) -> bool {
-        let all = self.heard.iter().chain(&self.answered);
-        self.is_refused && self.is_reset && all.into_iter().all(|has_come| *has_come)
+    fn are_complete(&self, queues: u32) -> bool {
+        let all = self.heard.iter().chain(&self.answered).chain([&self.refused, &self.reset]);
+        all.into_iter().all(|have_come| have_come.count_ones() == queues)
     }
 }
 
-fn says(packet: &[u8], at: usize, round: u32) -> bool {
-    packet.get(at..at + 4) == Some(&round.to_be_bytes())
+/// What a fence says: its round, and the queue that it goes to.
+const fn fence_number(round: u32, queue: u32) -> u32 {
+    round << 1 | queue
 }
 
-fn datagram(round: u32) -> Template {
-    let payload = round.to_be_bytes().to_vec();
+/// The bit of the queue that a fence of this round went to; 0 if it is of another round.
+fn queue_of(packet: &[u8], at: usize, round: u32) -> u32 {
+    let number = packet.get(at..).and_then(|rest| rest.first_chunk()).copied();
+    let number = number.map(u32::from_be_bytes).filter(|number| number >> 1 == round);
+    number.map_or(0, |number| 1 << (number & 1))
+}
+
+fn datagram(number: u32) -> Template {
+    let payload = number.to_be_bytes().to_vec();
     let transport = Transport::Udp { has_checksum: true };
     Template { ttl: 64, tos: 0, is_df: false, options: Vec::new(), transport, payload }
 }
 
 /// Its acknowledgment is the reset's sequence number.
-fn stray(round: u32) -> Template {
+fn stray(number: u32) -> Template {
     let segment = Segment {
         sequence: 1,
-        acknowledgment: round,
+        acknowledgment: number,
         flags: flag::ACK,
         window: 1,
         urgent: 0,
         options: Vec::new(),
     };
-    Template { transport: Transport::Tcp(segment), payload: Vec::new(), ..datagram(round) }
+    Template { transport: Transport::Tcp(segment), payload: Vec::new(), ..datagram(number) }
 }
 
 /// The namespace at a place, and the gateway's interface towards it.

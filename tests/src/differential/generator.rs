@@ -7,6 +7,7 @@ use super::pieces::Cut;
 use super::setup::{Endpoint, FAMILIES, NARROW_MTU, POD_CLIENTS, Place, SERVICES, Service};
 use super::shot::{Draft, Origin, Shot};
 use super::wire::{Ends, MTU_BYTES, Template};
+use crate::spread::Spread;
 use core::net::SocketAddr;
 use tidegate_control::demo::rig::gateway_of;
 use tidegate_control::model::Family;
@@ -35,10 +36,12 @@ pub(super) struct Generator {
     next_client: u8,
     next_marker: u16,
     next_number: u64,
+    /// One packet of a flow per batch: two might overtake each other.
+    is_one_each: bool,
 }
 
 impl Generator {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(super) fn new(seed: u64, spread: Spread) -> Self {
         let random = Random::new(seed);
         let mut generator = Self {
             random,
@@ -48,6 +51,7 @@ impl Generator {
             next_client: 0,
             next_marker: 1,
             next_number: 0,
+            is_one_each: spread == Spread::Shuffled,
         };
         for _ in 0..FLOWS {
             let flow = generator.new_flow();
@@ -56,7 +60,8 @@ impl Generator {
         generator
     }
 
-    /// The next `count` packets. Each flow speaks from one end alone.
+    /// The next `count` packets. Each flow speaks from one end alone, and once where packets may
+    /// overtake each other.
     pub(super) fn batch(&mut self, count: usize) -> Vec<Shot> {
         for index in 0..self.flows.len() {
             self.flows[index].turn = None;
@@ -176,7 +181,8 @@ impl Generator {
         (0..TRIES).find_map(|_| {
             let index = self.below_usize(self.flows.len());
             let flow = &self.flows[index];
-            (flow.is_free(side) && fits(flow)).then_some(index)
+            let may_speak = flow.turn.is_none() || !self.is_one_each;
+            (may_speak && flow.is_free(side) && fits(flow)).then_some(index)
         })
     }
 

@@ -11,11 +11,13 @@ use super::setup::{FrontKind, Place};
 use super::shot::{Origin, Shot};
 use super::wire::{Ends, Transport, parts, quoted};
 use crate::lab::packets_of;
+use crate::spread::Spread;
 use anyhow::{Context as _, Result, bail, ensure};
 use core::fmt::Write as _;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
-use tidegate_control::admin::report::{DropsReport, ReasonReport};
+use tidegate_control::admin::report::{DropsReport, List, ReasonReport, WorkerReport};
+use tidegate_control::demo::rig::Daemon;
 
 /// Packets that are sent before it is asked what came out: few enough for every ring.
 const BATCH: usize = 64;
@@ -36,6 +38,8 @@ pub struct Plan {
     pub seed: u64,
     /// How many, at least.
     pub packets: u32,
+    /// How they meet tidegate's workers.
+    pub spread: Spread,
     /// Pairs of lines: the first, of the demo's config, is replaced by the second.
     pub changes: &'static [(&'static str, &'static str)],
 }
@@ -99,13 +103,13 @@ fn of_freedom(freedom: Freedom) -> String {
 /// Something differs that may not: the error shows the packet, both outputs and the seed. Or a
 /// world cannot be built, an exception never occurred, or tidegate's books do not balance.
 pub fn run(plan: &Plan) -> Result<Report> {
-    let mut worlds = [World::kernel()?, World::tidegate(plan.changes)?];
+    let mut worlds = [World::kernel()?, World::tidegate(plan.spread, plan.changes)?];
     for world in &mut worlds {
         world.warm_up()?;
         world.drain()?;
     }
     let mut run = Run {
-        generator: Generator::new(plan.seed),
+        generator: Generator::new(plan.seed, plan.spread),
         normaliser: Normaliser::default(),
         report: Report::default(),
         late: 0,
@@ -120,23 +124,30 @@ pub fn run(plan: &Plan) -> Result<Report> {
         let used = run.normaliser.used[freedom as usize];
         run.report.0.extend((used > 0).then(|| (of_freedom(freedom), used)));
     }
-    balance(&worlds[1], plan.packets)?;
+    balance(&worlds[1], plan)?;
     run.report.ensure_complete()?;
     Ok(run.report)
 }
 
 /// tidegate must have forwarded them itself, and know what became of every one.
-fn balance(world: &World, packets: u32) -> Result<()> {
+fn balance(world: &World, plan: &Plan) -> Result<()> {
     let report = drops(world)?;
-    ensure!(report.sum.forwarded > u64::from(packets) / 2, "{:?}", report.sum);
+    ensure!(report.sum.forwarded > u64::from(plan.packets) / 2, "{:?}", report.sum);
     let bugs: Vec<_> = report.dropped.iter().filter(|reason| reason.kind == "bug").collect();
     ensure!(bugs.is_empty(), "dropped by a bug: {bugs:?}");
+    let workers: List<WorkerReport> = daemon(world)?.get_json("/api/v1/workers")?;
+    // Else each flow's packets came in at one worker alone.
+    let have_handed = workers.items.iter().all(|worker| worker.handed_packets > 0);
+    ensure!(plan.spread == Spread::OneQueue || have_handed, "nothing was shuffled: {workers:?}");
     Ok(())
 }
 
+fn daemon(world: &World) -> Result<&Daemon> {
+    world.site().and_then(|site| site.daemon()).context("a running tidegate")
+}
+
 fn drops(world: &World) -> Result<DropsReport> {
-    let daemon = world.site().and_then(|site| site.daemon()).context("a running tidegate")?;
-    Ok(daemon.get_json("/api/v1/drops")?)
+    Ok(daemon(world)?.get_json("/api/v1/drops")?)
 }
 
 /// What tidegate did not forward, by reason.

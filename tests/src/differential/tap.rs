@@ -1,10 +1,11 @@
 //! Frames in and out of one interface, past the stack of its namespace.
 #![expect(unsafe_code, reason = "packet(7) has no safe face in the standard library")]
 
+use crate::shuffle::CHOSEN_QUEUE_MARK;
 use anyhow::{Context as _, Result, ensure};
 use std::fs::File;
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd as _, OwnedFd};
 use tidegate_control::demo::rig::NetNs;
 
 /// What a tap may hold before it is read: far more than one batch of packets.
@@ -32,6 +33,13 @@ impl Tap {
         let socket = netns.enter(|| open(index))?;
         let socket = socket.with_context(|| format!("open eth0 of {}", netns.name()))?;
         Ok(Self { socket, mac })
+    }
+
+    /// Sends on a queue of the gateway by chance, or on this one, where packets are shuffled.
+    pub(super) fn choose_queue(&self, queue: Option<u32>) -> Result<()> {
+        let mark = queue.map_or(0, |queue| CHOSEN_QUEUE_MARK + queue);
+        let mark = libc::c_int::try_from(mark)?;
+        set_option(&self.socket, libc::SOL_SOCKET, libc::SO_MARK, mark).context("choose a queue")
     }
 
     /// Sends one frame.
@@ -117,7 +125,7 @@ fn open(interface: i32) -> std::io::Result<File> {
 }
 
 fn set_option(
-    socket: &OwnedFd,
+    socket: &impl AsRawFd,
     level: libc::c_int,
     name: libc::c_int,
     value: libc::c_int,
