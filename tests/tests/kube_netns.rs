@@ -62,7 +62,7 @@ fn no_request_fails_while_the_api_server_is_killed_changed_and_restarted() -> Re
 
 #[test]
 fn a_restart_while_the_api_server_is_away_serves_from_disk() -> Result<()> {
-    let mut lab = KubeLab::start(Spread::OneQueue)?;
+    let mut lab = KubeLab::start(Spread::Shuffled)?;
     let status = lab.status()?;
     ensure!(status.source.kind == "kubernetes" && status.source.listing.is_some(), "{status:?}");
     lab.server.stop();

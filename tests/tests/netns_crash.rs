@@ -5,14 +5,19 @@ use std::io::ErrorKind;
 use std::net::TcpStream;
 use std::time::Duration;
 use tidegate_control::demo::rig::RigPlan;
-use tidegate_control::demo::site::{CONFIG, HTTP_CLUSTER};
+use tidegate_control::demo::site::HTTP_CLUSTER;
 use tidegate_tests::bystander;
-use tidegate_tests::lab::{FAMILIES, Family, Lab, V4, V6, front};
+use tidegate_tests::lab::{FAMILIES, Family, Lab, V4, V6, configure, front};
 use tidegate_tests::setting::wait_until;
+use tidegate_tests::spread::{SPREADS, Spread};
 
 #[test]
 fn other_traffic_flows_on_after_kill_9() -> Result<()> {
-    let mut lab = Lab::start(&RigPlan::new("test"), &[])?;
+    SPREADS.into_iter().try_for_each(|spread| check(spread).with_context(|| format!("{spread:?}")))
+}
+
+fn check(spread: Spread) -> Result<()> {
+    let mut lab = Lab::spread(spread, &RigPlan::new("test"), &[])?;
     lab.http(front(V4, HTTP_CLUSTER), 100)?;
     lab.http(front(V6, HTTP_CLUSTER), 100)?;
     lab.site_mut().daemon_mut().context("tidegate")?.process().kill();
@@ -34,7 +39,8 @@ fn other_traffic_flows_on_after_kill_9() -> Result<()> {
     let refused = || FAMILIES.into_iter().all(is_refused);
     wait_until("the kernel answers on the front", Duration::from_secs(10), refused)?;
 
-    lab.site_mut().start_daemon(CONFIG).context("start after a kill")?;
+    let config = spread.config(configure(&[])?);
+    lab.site_mut().start_daemon(&config).context("start after a kill")?;
     for family in FAMILIES {
         let answers = lab.http(front(family, HTTP_CLUSTER), 300)?;
         ensure!(answers.by_pod.len() == 3, "{:?}", answers.by_pod);

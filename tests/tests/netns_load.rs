@@ -2,11 +2,11 @@
 
 use anyhow::{Context as _, Result, ensure};
 use std::time::Duration;
-use tidegate_control::demo::rig::RigPlan;
 use tidegate_control::demo::site::{HTTP_CLUSTER, HTTP_LOCAL};
 use tidegate_tests::lab::{FAMILIES, FAR, Family, Lab, NEAR, V4, V6, front};
 use tidegate_tests::load::{self, Session};
 use tidegate_tests::setting::wait_until;
+use tidegate_tests::spread::in_each_spread;
 
 const CONNECTIONS: u32 = 10_000;
 
@@ -29,17 +29,21 @@ fn ten_thousand_connections_of_http_over_ipv6() -> Result<()> {
 }
 
 fn ten_thousand_connections(family: Family) -> Result<()> {
-    let lab = Lab::start(&RigPlan::new("test"), &[])?;
-    let answers = lab.http(front(family, HTTP_CLUSTER), CONNECTIONS)?;
-    // Maglev gives each of three pods a third; a tenth of it would be a broken table.
-    let least = answers.by_pod.values().min().copied().unwrap_or(0);
-    ensure!(answers.by_pod.len() == 3 && least > CONNECTIONS / 30, "{:?}", answers.by_pod);
-    lab.finish()
+    in_each_spread(&[], |lab| {
+        let answers = lab.http(front(family, HTTP_CLUSTER), CONNECTIONS)?;
+        // Maglev gives each of three pods a third; a tenth of it would be a broken table.
+        let least = answers.by_pod.values().min().copied().unwrap_or(0);
+        ensure!(answers.by_pod.len() == 3 && least > CONNECTIONS / 30, "{:?}", answers.by_pod);
+        Ok(())
+    })
 }
 
 #[test]
 fn a_download_arrives_whole_from_a_pod_with_its_offloads_on() -> Result<()> {
-    let lab = Lab::start(&RigPlan::new("test"), &[])?;
+    in_each_spread(&[], a_download_arrives_whole)
+}
+
+fn a_download_arrives_whole(lab: &Lab) -> Result<()> {
     let pod = lab.site().pod(NEAR).context("the local pod")?;
     let features = pod.netns().run("ethtool -k eth0")?;
     ensure!(features.contains("tx-checksumming: on"), "{features}");
@@ -50,22 +54,25 @@ fn a_download_arrives_whole_from_a_pod_with_its_offloads_on() -> Result<()> {
         ensure!(len == DOWNLOAD_BYTES, "{len} bytes from {from}");
         ensure!(digest == expected, "digest {digest} from {from}, expected {expected}");
     }
-    lab.finish()
+    Ok(())
 }
 
 #[test]
 fn no_request_fails_while_the_manifests_change_fifty_times() -> Result<()> {
-    let lab = Lab::start(&RigPlan::new("test"), &[])?;
-    let mut sessions = sessions_to(&lab, V4, FAR[1])?;
-    sessions.extend(sessions_to(&lab, V6, FAR[1])?);
-    let work = || (0..CHANGES).try_for_each(|number| change(&lab, number));
+    in_each_spread(&[], no_request_fails_while_the_manifests_change)
+}
+
+fn no_request_fails_while_the_manifests_change(lab: &Lab) -> Result<()> {
+    let mut sessions = sessions_to(lab, V4, FAR[1])?;
+    sessions.extend(sessions_to(lab, V6, FAR[1])?);
+    let work = || (0..CHANGES).try_for_each(|number| change(lab, number));
     let answers = lab.under_load(&FAMILIES, ROUNDS_MAX, work)?;
     ensure!(answers.by_pod.contains_key(FAR[1]), "{:?}", answers.by_pod);
     for session in &mut sessions {
         let pod = session.ask().context("an established connection")?;
         ensure!(pod == FAR[1], "an established connection moved to {pod}");
     }
-    lab.finish()
+    Ok(())
 }
 
 /// Connections to one pod that stay open.
