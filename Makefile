@@ -33,6 +33,7 @@ lint: setup ## formatting, clippy, documentation
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
 
 bench: setup ## tidegate against a bare forwarder and kube-proxy's rules; a few minutes
+	@bash .ci/setup-bench
 	cargo build --locked --release -p tidegate-bench
 	@bash .ci/as-root target/release/tidegate-bench all
 

@@ -7,7 +7,6 @@ mod numbers;
 mod report;
 mod rivals;
 mod scale;
-mod table;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -26,8 +25,10 @@ enum Command {
     All(rivals::Args),
     /// tidegate against a bare AF_XDP forwarder and the kernel with kube-proxy's rules
     Rivals(rivals::Args),
-    /// The pipeline alone, in memory
-    Memory,
+    /// The pipeline alone, in memory: times, instructions, bytes, and how they grow
+    Memory(memory::Args),
+    /// What it costs to record latencies
+    Recording(rivals::RecordingArgs),
     /// What a change costs in a large cluster
     Scale(scale::Args),
 }
@@ -37,19 +38,13 @@ fn main() -> Result<()> {
     let interrupt = Interrupt::listen()?;
     match args.command {
         Command::All(args) => {
-            run_memory()?;
+            memory::run(&memory::Args::default())?;
             scale::run(&scale::Args::default())?;
             rivals::run(&args, &interrupt)
         }
         Command::Rivals(args) => rivals::run(&args, &interrupt),
-        Command::Memory => run_memory(),
+        Command::Memory(args) => memory::run(&args),
+        Command::Recording(args) => rivals::recording(&args, &interrupt),
         Command::Scale(args) => scale::run(&args),
     }
-}
-
-fn run_memory() -> Result<()> {
-    let noise = report::background_load()?;
-    let rows = memory::run();
-    report::print(&report::memory_table(&rows))?;
-    report::write("memory", noise, &rows)
 }

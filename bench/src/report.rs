@@ -1,6 +1,5 @@
 //! Where results go: a table to standard output, JSON with its circumstances to a file.
 
-use crate::numbers::Spread;
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 use std::fs;
@@ -8,7 +7,6 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
-use tidegate_control::cli::view::table::Table;
 
 /// Not kept by git. Below the folder where the command is run: the repository's root.
 const FOLDER: &str = "bench/results";
@@ -50,17 +48,6 @@ pub(crate) fn write<T: Serialize>(name: &str, background_cpus: f64, results: &T)
     let json = serde_json::to_string_pretty(&Report { environment, results })?;
     fs::write(&path, json + "\n").with_context(|| format!("write {}", path.display()))?;
     print(&format!("Written to {}.\n", path.display()))
-}
-
-/// The pipeline's rows as text.
-pub(crate) fn memory_table(rows: &[crate::memory::Row]) -> String {
-    let mut table = Table::new(&["PIPELINE IN MEMORY", "FLOWS", "NS/PACKET"]);
-    for row in rows {
-        let (min, max) = row.min_max;
-        let spread = Spread { median: row.ns_per_packet, min, max };
-        table.row([row.name.clone(), row.flows.to_string(), format!("{spread:.1}")]);
-    }
-    table.render(true) + "\n"
 }
 
 /// Writes to standard output.

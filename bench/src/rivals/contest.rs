@@ -1,6 +1,6 @@
 //! All forwarders in turn, round after round.
 
-use super::forwarder::{Bare, Forwarder, Kernel, Tidegate};
+use super::forwarder::{Bare, Forwarder, Kernel, LATENCY_SAMPLE, Tidegate};
 use super::measure::{Plan, Turn, measure};
 use super::napi::Placement;
 use super::priority::Precedence;
@@ -61,8 +61,8 @@ struct Results<'a> {
 /// CPUs' worth of other work beyond which figures are not worth much.
 const NOISE_MAX: f64 = 0.2;
 
-const GENERATOR_CPU: usize = 0;
-const FORWARDER_CPU: usize = 1;
+pub(super) const GENERATOR_CPU: usize = 0;
+pub(super) const FORWARDER_CPU: usize = 1;
 
 /// Sleep after this long without a packet, where a forwarder sleeps: `EngineConfig::small`'s.
 const IDLE_SPIN: Duration = Duration::from_micros(50);
@@ -130,7 +130,9 @@ fn plan(args: &Args) -> Plan {
 /// The contestants; those to be compared stand side by side, so that they meet the same weather.
 fn forwarders(only: &[String]) -> Result<Vec<Box<dyn Forwarder>>> {
     let cpu = FORWARDER_CPU;
-    let tidegate = |name, placement, poll_mode| Tidegate { name, cpu, placement, poll_mode };
+    let latency_sample = LATENCY_SAMPLE;
+    let tidegate =
+        |name, placement, poll_mode| Tidegate { name, cpu, placement, poll_mode, latency_sample };
     let bare = |name, placement, idle_spin| Bare { name, cpu, placement, idle_spin };
     let all: Vec<Box<dyn Forwarder>> = vec![
         Box::new(bare("bare", Placement::Sender, None)),

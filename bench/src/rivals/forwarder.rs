@@ -6,7 +6,7 @@ mod tidegate;
 
 pub(crate) use bare::Bare;
 pub(crate) use kernel::Kernel;
-pub(crate) use tidegate::Tidegate;
+pub(crate) use tidegate::{LATENCY_SAMPLE, Tidegate};
 
 use super::napi::Placement;
 use super::rig::{NODE_PORT, Rig};

@@ -6,7 +6,9 @@ mod forwarder;
 mod measure;
 mod napi;
 mod priority;
+mod recording;
 pub(crate) mod rig;
 mod table;
 
 pub(crate) use contest::{Args, run};
+pub(crate) use recording::{RecordingArgs, recording};

@@ -7,4 +7,7 @@ mod maglev;
 mod network;
 mod samples;
 
+pub(crate) use bed::resident_mib;
 pub(crate) use cases::{Args, run};
+pub(crate) use cluster::{Endpoint, parse_service, parse_slice, service, slice};
+pub(crate) use network::network;

@@ -24,7 +24,7 @@ const OUTER: InterfaceSlot = InterfaceSlot(1);
 const INNER: InterfaceSlot = InterfaceSlot(2);
 
 /// One packet in this many is stamped: the default of `tidegate run`.
-const LATENCY_SAMPLE: u32 = 64;
+pub(crate) const LATENCY_SAMPLE: u32 = 64;
 
 /// tidegate with one worker.
 #[derive(Debug, Clone, Copy)]
@@ -33,6 +33,8 @@ pub(crate) struct Tidegate {
     pub(crate) cpu: usize,
     pub(crate) placement: Placement,
     pub(crate) poll_mode: PollMode,
+    /// One packet in this many is stamped and recorded; 0 for none.
+    pub(crate) latency_sample: u32,
 }
 
 impl Forwarder for Tidegate {
@@ -69,7 +71,7 @@ impl Tidegate {
         });
         config.worker_cpus = vec![Some(self.cpu)];
         config.poll_mode = self.poll_mode;
-        config.latency_sample = LATENCY_SAMPLE;
+        config.latency_sample = self.latency_sample;
         config.ring_size = super::RING;
         config.frames_per_queue = super::FRAMES / config.queues_per_worker_max.max(1);
         let mut engine = Engine::start(config)?;

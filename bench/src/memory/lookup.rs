@@ -1,7 +1,8 @@
 //! The flow table's lookup against hashbrown's, over the same entries and keys: what docs/adr/0002
 //! rests on. A burst of 64 keys is looked up as the packet path does it.
 
-use crate::memory::{Row, TURNS};
+use super::bed::TURNS;
+use super::rows::Row;
 use hashbrown::HashTable;
 use std::hint::black_box;
 use std::time::Instant;
@@ -20,7 +21,7 @@ use tidegate_dataplane::types::{
 const KEYS: usize = 1_000_000;
 
 /// Runs all rows.
-pub(crate) fn run() -> Vec<Row> {
+pub(super) fn run() -> Vec<Row> {
     [10_000, 1_000_000].into_iter().flat_map(compare).collect()
 }
 
