@@ -99,8 +99,8 @@ fn find_all(table: &FlowTable, burst: &[FlowKey]) -> usize {
         *hash = table.hash(key);
         table.prefetch_bucket(*hash);
     }
-    for (hint, hash) in hints.iter_mut().zip(hashes) {
-        *hint = table.prefetch_entry(hash);
+    for ((hint, key), hash) in hints.iter_mut().zip(burst).zip(hashes) {
+        *hint = table.prefetch_entry(key, hash);
     }
     let all = burst.iter().zip(hints).zip(hashes);
     all.filter(|((key, hint), hash)| table.find_at(*hint, key, *hash).is_some()).count()

@@ -229,6 +229,12 @@ impl FlowEntry {
         IpAddress::from_bytes(bytes)
     }
 
+    /// A part of the second cache line, which IPv6 packets need too.
+    #[inline]
+    pub(super) fn second_line(&self) -> &[u8; 12] {
+        &self.high[3]
+    }
+
     /// Whether packets with this tuple go in this direction of this flow.
     #[inline]
     #[expect(clippy::needless_bitwise_bool, reason = "one branch for all: none ever decides alone")]

@@ -161,9 +161,13 @@ impl FlowTable {
 
     /// Second half. Returns where the flow probably is, for [`FlowTable::find_at`].
     #[inline]
-    pub fn prefetch_entry(&self, hash: u64) -> Option<Reference> {
+    pub fn prefetch_entry(&self, key: &FlowKey, hash: u64) -> Option<Reference> {
         let hint = self.index.hint(hash)?;
-        memory::prefetch(self.entries.get(hint.flow() as usize)?);
+        let entry = self.entries.get(hint.flow() as usize)?;
+        memory::prefetch(entry);
+        if !key.src.is_v4() {
+            memory::prefetch(entry.second_line());
+        }
         Some(hint)
     }
 

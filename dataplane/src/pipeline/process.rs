@@ -96,7 +96,7 @@ impl Pipeline {
     #[inline]
     pub fn find_all(&self, packets: &mut [Packet<'_>]) {
         for packet in packets {
-            packet.hint = self.flows.prefetch_entry(packet.hash);
+            packet.hint = self.flows.prefetch_entry(&packet.headers.key, packet.hash);
         }
     }
 
