@@ -8,6 +8,7 @@
 //! The order of work is in [`run`].
 
 mod arena;
+mod cause;
 mod exceptions;
 mod flow;
 mod generator;

@@ -1,6 +1,7 @@
 //! Batch after batch: into both worlds, out of both, compared.
 
 use super::arena::{Seen, World};
+use super::cause::cause;
 use super::exceptions::{EXCEPTIONS, Exception};
 use super::flow::Side;
 use super::generator::Generator;
@@ -9,7 +10,7 @@ use super::normal::{Freedom, Normaliser, Output};
 use super::pieces;
 use super::setup::{FrontKind, Place};
 use super::shot::{Origin, Shot};
-use super::wire::{Ends, Transport, parts, quoted};
+use super::wire::{Ends, Transport};
 use crate::lab::packets_of;
 use crate::spread::Spread;
 use anyhow::{Context as _, Result, bail, ensure};
@@ -344,19 +345,6 @@ fn difference(shots: &[Shot], outputs: &Outputs) -> Option<usize> {
 
 fn exception(shot: &Shot, kernel: &[Output], tidegate: &[Output]) -> Option<&'static Exception> {
     EXCEPTIONS.iter().find(|exception| (exception.applies)(shot, kernel, tidegate))
-}
-
-/// Which packet of the batch made this one come out.
-fn cause(by_marker: &BTreeMap<u16, usize>, sent: &[(Ends, Vec<u8>)], seen: &Seen) -> Option<usize> {
-    let found = parts(&seen.packet)?;
-    if let Some(quote) = quoted(&seen.packet) {
-        // Of the gateway about a packet of this batch, or of an end about an earlier one.
-        let quoted = by_marker.get(&parts(quote)?.marker);
-        return quoted.or_else(|| by_marker.get(&found.marker)).copied();
-    }
-    // An answer of the gateway's own stack to the last packet with these ends.
-    let answered = sent.iter().rposition(|(ends, _)| ends.reversed() == found.ends);
-    answered.or_else(|| by_marker.get(&found.marker).copied())
 }
 
 fn describe(shot: &Shot, sent: &(Ends, Vec<u8>), [kernel, tidegate]: &[Vec<Output>; 2]) -> String {
