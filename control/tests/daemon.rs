@@ -71,6 +71,23 @@ fn the_end_leaves_the_host_as_it_was() -> Result<()> {
 }
 
 #[test]
+fn what_it_touched_stays_in_memory() -> Result<()> {
+    let host = host("locked")?;
+    let mut daemon = host.start()?;
+    let process = daemon.process().id();
+    let text = fs::read_to_string(format!("/proc/{process}/status"))?;
+    let kib = |name: &str| -> Option<u64> {
+        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+        line.split_whitespace().next()?.parse().ok()
+    };
+    let (locked, resident) = (kib("VmLck:").unwrap_or(0), kib("VmRSS:").unwrap_or(u64::MAX));
+    ensure!(locked >= resident, "{locked} of {resident} KiB are locked");
+    let warnings = status(&daemon)?.warnings;
+    ensure!(!warnings.iter().any(|w| w.contains("locked")), "{warnings:?}");
+    Ok(())
+}
+
+#[test]
 fn a_second_daemon_leaves_the_first_alone() -> Result<()> {
     let host = host("second")?;
     let daemon = host.start()?;

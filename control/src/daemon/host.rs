@@ -1,6 +1,7 @@
 //! What the host grants and what it has beside us: capabilities, packet filters, the kernel.
 
 use crate::fault::{Exit, Fault};
+use rustix::mm::{MlockAllFlags, mlockall};
 use std::fs;
 use std::process::Stdio;
 use tokio::process::Command;
@@ -48,6 +49,18 @@ fn missing_capabilities(effective: u64) -> Vec<&'static str> {
     // The kernel takes SYS_ADMIN where it wants BPF or PERFMON.
     let granted = |bit: u32| has(bit) || (bit > 31 && has(SYS_ADMIN));
     NEEDED.iter().filter(|(_, bit)| !granted(*bit)).map(|(name, _)| *name).collect()
+}
+
+/// Keeps in memory what was touched once. The kernel takes back pages of the program's own text
+/// while others write much, and a worker that then waits for the disk misses its heartbeat: seen as
+/// one second without service in half an hour beside compilers. What it returns is a warning.
+pub fn lock_memory() -> Option<String> {
+    // Not all at once: most of the program is never run, and tables are larger than their use.
+    let flags = MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT;
+    let error = mlockall(flags).err()?;
+    Some(format!(
+        "memory is not locked ({error}): workers may have to wait for the disk when memory is short"
+    ))
 }
 
 /// The kernel's release.

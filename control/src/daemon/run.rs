@@ -37,6 +37,7 @@ pub struct Options {
 pub async fn run(options: Options) -> Result<(), Fault> {
     let begin = Instant::now();
     host::check_capabilities()?;
+    let unlocked = host::lock_memory();
     let stop = stop_signal()?;
     // From here on it ends nobody: what comes before the first state is there waits.
     let hangup = signal(SignalKind::hangup()).map_err(|error| signal_fault(&error))?;
@@ -68,6 +69,7 @@ pub async fn run(options: Options) -> Result<(), Fault> {
         control.latency.log_to(log);
     }
     control.warnings = start_warnings(&control.engine, &reserved).await;
+    control.warnings.extend(unlocked);
     let served = Session { options, listening, begin, hangup }.serve(&mut control, stop).await;
     let Control { engine, mirror, .. } = control;
     engine.stop();
