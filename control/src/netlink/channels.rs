@@ -1,27 +1,21 @@
 //! How many receive queues an interface has in use. rtnetlink tells how many were allocated, and a
 //! default veth is given one per CPU of which it uses one; ethtool's channels tell the truth.
 
-use ethtool::{EthtoolAttr, EthtoolChannelAttr, EthtoolHeader};
-use futures::TryStreamExt;
+use super::dump;
+use super::error::NetlinkError;
+use ethtool::{EthtoolAttr, EthtoolChannelAttr, EthtoolHeader, EthtoolMessage};
 use std::collections::BTreeMap;
 use tidegate_dataplane::types::IfIndex;
 
 /// Receive queues in use, by interface; without those whose driver does not tell. Nothing where
 /// the kernel has no ethtool netlink.
-pub(super) async fn receive_queues() -> BTreeMap<IfIndex, u32> {
-    let Ok((connection, mut handle, _no_events)) = ethtool::new_connection() else {
-        return BTreeMap::new();
-    };
-    let connection = tokio::spawn(connection);
-    let told: Vec<_> = match handle.channel().get(None).execute().await {
-        Ok(answers) => answers.try_collect().await.unwrap_or_default(),
-        Err(error) => {
-            tracing::debug!(%error, "ethtool does not tell channels");
-            Vec::new()
-        }
-    };
-    connection.abort();
-    told.iter().filter_map(|message| queues(&message.payload.nlas)).collect()
+///
+/// # Errors
+/// As [`dump::table`].
+pub(super) async fn receive_queues() -> Result<BTreeMap<IfIndex, u32>, NetlinkError> {
+    let request = EthtoolMessage::new_channel_get(None);
+    let told = dump::ethtool("the interfaces' channels", &request).await?;
+    Ok(told.iter().filter_map(|message| queues(&message.nlas)).collect())
 }
 
 /// An interface's number and its receive queues: those of their own and those that also send.

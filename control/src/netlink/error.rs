@@ -14,6 +14,22 @@ pub enum NetlinkError {
         /// The kernel's words.
         source: rtnetlink::Error,
     },
+    /// A table that the kernel would not list.
+    #[error("list {what}: {source}")]
+    List {
+        /// Which.
+        what: &'static str,
+        /// The kernel's words.
+        source: std::io::Error,
+    },
+    /// A table that is never of one piece.
+    #[error("list {what}: they changed while they were listed, {tries} times in a row")]
+    Interrupted {
+        /// Which.
+        what: &'static str,
+        /// How often it was tried.
+        tries: u32,
+    },
     /// A device of our name is there, and it is not ours.
     #[error("create {name}: a {kind} device of this name exists and is not tidegate's")]
     ForeignDevice {

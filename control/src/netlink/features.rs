@@ -1,7 +1,8 @@
 //! Which interfaces take VLAN tags out of what they receive, before an XDP program sees it (T9).
 
-use ethtool::{EthtoolAttr, EthtoolFeatureAttr, EthtoolHeader};
-use futures::TryStreamExt;
+use super::dump;
+use super::error::NetlinkError;
+use ethtool::{EthtoolAttr, EthtoolFeatureAttr, EthtoolHeader, EthtoolMessage};
 use std::collections::BTreeSet;
 use tidegate_dataplane::types::IfIndex;
 
@@ -10,20 +11,13 @@ use tidegate_dataplane::types::IfIndex;
 const STRIPPING: &str = "rx-vlan-hw-parse";
 
 /// Those interfaces. None where the kernel has no ethtool netlink.
-pub(super) async fn tag_stripping() -> BTreeSet<IfIndex> {
-    let Ok((connection, mut handle, _no_events)) = ethtool::new_connection() else {
-        return BTreeSet::new();
-    };
-    let connection = tokio::spawn(connection);
-    let told: Vec<_> = match handle.feature().get(None).execute().await {
-        Ok(answers) => answers.try_collect().await.unwrap_or_default(),
-        Err(error) => {
-            tracing::debug!(%error, "ethtool does not tell features");
-            Vec::new()
-        }
-    };
-    connection.abort();
-    told.iter().filter_map(|message| stripping(&message.payload.nlas)).collect()
+///
+/// # Errors
+/// As [`dump::table`].
+pub(super) async fn tag_stripping() -> Result<BTreeSet<IfIndex>, NetlinkError> {
+    let request = EthtoolMessage::new_feature_get(None);
+    let told = dump::ethtool("the interfaces' features", &request).await?;
+    Ok(told.iter().filter_map(|message| stripping(&message.nlas)).collect())
 }
 
 /// The interface, if it does.

@@ -1,21 +1,16 @@
 //! Keeps a [`NetworkState`] like the kernel's.
 
-use super::channels;
-use super::decode;
 use super::error::NetlinkError;
-use super::features;
+use super::read::read;
 use super::state::NetworkState;
-use futures::{StreamExt, TryStreamExt};
+use futures::StreamExt;
 use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
 use rtnetlink::packet_route::neighbour::{
     NeighbourAttribute, NeighbourExtFlags, NeighbourFlags, NeighbourState as KernelState,
 };
-use rtnetlink::packet_route::route::RouteMessage;
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage as Message};
-use rtnetlink::{Handle, MulticastGroup, RouteMessageBuilder};
-use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::Arc;
+use rtnetlink::{Handle, MulticastGroup};
+use std::net::IpAddr;
 use std::time::Duration;
 use tidegate_dataplane::types::IfIndex;
 use tokio::sync::watch;
@@ -32,6 +27,9 @@ const FAILURES_QUIET: u32 = 2;
 
 /// After a failed read, how long to wait before the next.
 const RETRY: Duration = Duration::from_millis(500);
+
+/// The longest wait before ethtool is asked again.
+const RETRY_MAX: Duration = Duration::from_secs(8);
 
 const GROUPS: [MulticastGroup; 6] = [
     MulticastGroup::Link,
@@ -61,14 +59,16 @@ impl Mirror {
     pub async fn start() -> Result<Self, NetlinkError> {
         // Listening before reading: a change in between is then read twice, never missed.
         let (listener, _unused, events) = rtnetlink::new_multicast_connection(&GROUPS)?;
-        let (connection, handle, _no_events) = rtnetlink::new_connection()?;
+        let (mut connection, handle, _no_events) = rtnetlink::new_connection()?;
+        connection.set_forward_done(true);
         let mut tasks = vec![tokio::spawn(listener), tokio::spawn(connection)];
         let mut first = NetworkState::default();
-        read(&handle, Tables::ALL, &mut first).await?;
+        let untold = read(&handle, Tables::ALL, &mut first).await?;
+        let untold = untold.as_ref().map(Untold::first);
         first.version = 1;
         let (sender, state) = watch::channel(first);
         let events = events.map(|(message, _)| Tables::of(&message));
-        tasks.push(tokio::spawn(follow(handle.clone(), Box::pin(events), sender)));
+        tasks.push(tokio::spawn(follow(handle.clone(), untold, Box::pin(events), sender)));
         Ok(Self { handle, state, tasks })
     }
 
@@ -132,12 +132,12 @@ impl Drop for Mirror {
 /// Which tables are to be read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "a set of six")]
-struct Tables {
-    links: bool,
-    addresses: bool,
-    routes: bool,
-    neighbours: bool,
-    bridge_ports: bool,
+pub(super) struct Tables {
+    pub(super) links: bool,
+    pub(super) addresses: bool,
+    pub(super) routes: bool,
+    pub(super) neighbours: bool,
+    pub(super) bridge_ports: bool,
     /// A link went, or may have.
     is_removal: bool,
 }
@@ -190,14 +190,47 @@ impl Tables {
 
 type Events = std::pin::Pin<Box<dyn futures::Stream<Item = Tables> + Send>>;
 
+/// Of the links ethtool did not tell all: they are read again.
+#[derive(Debug)]
+struct Untold {
+    at: time::Instant,
+    wait: Duration,
+}
+
+impl Untold {
+    fn first(error: &NetlinkError) -> Self {
+        tracing::warn!(%error, "what is known of the interfaces holds; trying again");
+        Self { at: time::Instant::now() + RETRY, wait: RETRY }
+    }
+
+    /// Told once, and asked ever more seldom: a driver may refuse for good.
+    fn again(self, error: &NetlinkError) -> Self {
+        tracing::debug!(%error, "what is known of the interfaces holds; trying again");
+        let wait = (self.wait * 2).min(RETRY_MAX);
+        Self { at: time::Instant::now() + wait, wait }
+    }
+}
+
+/// What is to be read next; `None` when the events end.
+async fn next_change(events: &mut Events, untold: Option<&Untold>) -> Option<Tables> {
+    let Some(untold) = untold else { return events.next().await };
+    let links = Tables { links: true, ..Tables::default() };
+    time::timeout_at(untold.at, events.next()).await.unwrap_or(Some(links))
+}
+
 /// Reads what events name and publishes it where it differs, until nobody listens.
-async fn follow(handle: Handle, mut events: Events, sender: watch::Sender<NetworkState>) {
+async fn follow(
+    handle: Handle,
+    mut untold: Option<Untold>,
+    mut events: Events,
+    sender: watch::Sender<NetworkState>,
+) {
     let mut dirty = Tables::default();
     let mut quiet_from = time::Instant::now();
     let mut failures = 0;
     loop {
         if dirty == Tables::default() {
-            let Some(changed) = events.next().await else { return };
+            let Some(changed) = next_change(&mut events, untold.as_ref()).await else { return };
             dirty = changed;
         }
         while let Ok(Some(more)) = time::timeout_at(quiet_from, events.next()).await {
@@ -207,7 +240,13 @@ async fn follow(handle: Handle, mut events: Events, sender: watch::Sender<Networ
         let mut next = sender.borrow().clone();
         next.removals += u64::from(dirty.is_removal);
         match read(&handle, dirty, &mut next).await {
-            Ok(()) => {
+            Ok(error) => {
+                if dirty.links {
+                    untold = error.map(|error| match untold.take() {
+                        Some(before) => before.again(&error),
+                        None => Untold::first(&error),
+                    });
+                }
                 (dirty, failures) = (Tables::default(), 0);
                 publish(&sender, next);
             }
@@ -242,58 +281,4 @@ fn publish(sender: &watch::Sender<NetworkState>, mut next: NetworkState) {
         std::mem::swap(state, &mut next);
         true
     });
-}
-
-async fn read(
-    handle: &Handle,
-    tables: Tables,
-    state: &mut NetworkState,
-) -> Result<(), NetlinkError> {
-    let list = |what: &str| NetlinkError::request(format!("list {what}"));
-    if tables.links {
-        let links: Vec<_> =
-            handle.link().get().execute().try_collect().await.map_err(list("links"))?;
-        let mut links: BTreeMap<_, _> =
-            links.iter().map(decode::link).map(|link| (link.index, link)).collect();
-        for (index, count) in channels::receive_queues().await {
-            if let Some(link) = links.get_mut(&index) {
-                link.rx_queue_count = count;
-            }
-        }
-        if links.values().any(|link| link.vlan.is_some()) {
-            for index in features::tag_stripping().await {
-                if let Some(link) = links.get_mut(&index) {
-                    link.strips_tags = true;
-                }
-            }
-        }
-        state.links = Arc::new(links);
-    }
-    if tables.addresses {
-        let messages = handle.address().get().execute().try_collect::<Vec<_>>().await;
-        let messages = messages.map_err(list("addresses"))?;
-        state.addresses = Arc::new(messages.iter().filter_map(decode::address).collect());
-    }
-    if tables.routes {
-        let v4 = RouteMessageBuilder::<Ipv4Addr>::new().build();
-        let v6 = RouteMessageBuilder::<Ipv6Addr>::new().build();
-        let mut messages: Vec<RouteMessage> =
-            handle.route().get(v4).execute().try_collect().await.map_err(list("routes"))?;
-        let more = handle.route().get(v6).execute().try_collect::<Vec<_>>().await;
-        // Without IPv6 in the kernel this fails; then there are no such routes.
-        messages.extend(more.unwrap_or_default());
-        state.routes = Arc::new(decode::routes(&messages));
-    }
-    if tables.neighbours {
-        let messages = handle.neighbours().get().execute().try_collect::<Vec<_>>().await;
-        let messages = messages.map_err(list("neighbours"))?;
-        state.neighbours = Arc::new(messages.iter().filter_map(decode::neighbour).collect());
-    }
-    if tables.bridge_ports {
-        let request = handle.neighbours().get().set_address_family(AddressFamily::Bridge);
-        let messages = request.execute().try_collect::<Vec<_>>().await;
-        let messages = messages.map_err(list("the bridges' forwarding tables"))?;
-        state.bridge_ports = Arc::new(messages.iter().filter_map(decode::bridge_port).collect());
-    }
-    Ok(())
 }

@@ -3,9 +3,11 @@
 
 mod channels;
 mod decode;
+mod dump;
 mod error;
 mod features;
 mod mirror;
+mod read;
 mod resolve;
 mod road;
 mod state;

@@ -2,8 +2,7 @@
 
 use super::error::NetlinkError;
 use super::state::Link;
-use super::{Mirror, decode};
-use futures::TryStreamExt;
+use super::{Mirror, decode, read};
 use rtnetlink::packet_route::link::{
     AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoVeth, LinkAttribute, LinkMessage,
 };
@@ -116,13 +115,7 @@ async fn remove_stale(handle: &Handle, name: &str) -> Result<(), NetlinkError> {
 
 /// The device of this name and its alias.
 async fn find(handle: &Handle, name: &str) -> Result<Option<(Link, Option<String>)>, NetlinkError> {
-    let links: Vec<_> = handle
-        .link()
-        .get()
-        .execute()
-        .try_collect()
-        .await
-        .map_err(NetlinkError::request("list links"))?;
+    let links = read::link_messages(handle).await?;
     let alias = |message: &LinkMessage| {
         message.attributes.iter().find_map(|attribute| match attribute {
             LinkAttribute::IfAlias(alias) => Some(alias.clone()),
