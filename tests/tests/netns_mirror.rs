@@ -65,6 +65,23 @@ fn via(state: &NetworkState, to: &str) -> Option<(IfIndex, IpAddr, Option<MacAdd
 }
 
 #[test]
+fn asked_again_it_sees_what_the_kernel_changed_without_an_event() -> Result<()> {
+    let netns = NetNs::create(&format!("test-{}-again", process::id()))?;
+    netns.ip("link add eth0 numrxqueues 4 type veth peer name far0 numtxqueues 4")?;
+    netns.run("ethtool -L eth0 rx 1")?;
+    inside(&netns, || async {
+        let mirror = Mirror::start().await?;
+        let queues = |state: &NetworkState| {
+            state.links.values().find(|link| &*link.name == "eth0").map(|link| link.rx_queue_count)
+        };
+        assert_eq!(queues(&mirror.state()), Some(1));
+        netns.run("ethtool -L eth0 rx 3")?;
+        mirror.read_links_again();
+        wait_until(&mirror, "three queues", |state| queues(state) == Some(3)).await
+    })
+}
+
+#[test]
 fn the_mirror_follows_routes_links_and_addresses() -> Result<()> {
     let _turn = take_turn()?;
     let (near, _far) = pair("routes")?;

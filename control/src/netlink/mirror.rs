@@ -3,7 +3,7 @@
 use super::error::NetlinkError;
 use super::read::read;
 use super::state::NetworkState;
-use futures::StreamExt;
+use futures::{StreamExt, stream};
 use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
 use rtnetlink::packet_route::neighbour::{
     NeighbourAttribute, NeighbourExtFlags, NeighbourFlags, NeighbourState as KernelState,
@@ -11,9 +11,10 @@ use rtnetlink::packet_route::neighbour::{
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage as Message};
 use rtnetlink::{Handle, MulticastGroup};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 use tidegate_dataplane::types::IfIndex;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time;
 
@@ -47,6 +48,7 @@ const GROUPS: [MulticastGroup; 6] = [
 pub struct Mirror {
     handle: Handle,
     state: watch::Receiver<NetworkState>,
+    again: Arc<Notify>,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -67,9 +69,11 @@ impl Mirror {
         let untold = untold.as_ref().map(Untold::first);
         first.version = 1;
         let (sender, state) = watch::channel(first);
+        let again = Arc::new(Notify::new());
         let events = events.map(|(message, _)| Tables::of(&message));
+        let events = stream::select(events, requests(Arc::clone(&again)));
         tasks.push(tokio::spawn(follow(handle.clone(), untold, Box::pin(events), sender)));
-        Ok(Self { handle, state, tasks })
+        Ok(Self { handle, state, again, tasks })
     }
 
     /// The state now.
@@ -80,6 +84,12 @@ impl Mirror {
     /// Tells of every change. Values in between may be skipped.
     pub fn subscribe(&self) -> watch::Receiver<NetworkState> {
         self.state.clone()
+    }
+
+    /// Reads the links once more, for what the kernel changes without an event: with an XDP program
+    /// a driver may receive on more queues than before. What differs comes as a change of the state.
+    pub fn read_links_again(&self) {
+        self.again.notify_one();
     }
 
     /// A handle to the same socket, for requests.
@@ -186,6 +196,14 @@ impl Tables {
             is_removal: self.is_removal | other.is_removal,
         }
     }
+}
+
+/// What [`Mirror::read_links_again`] asks for; asking twice before it is read asks once.
+fn requests(again: Arc<Notify>) -> impl futures::Stream<Item = Tables> + Send {
+    stream::unfold(again, async |again| {
+        again.notified().await;
+        Some((Tables { links: true, ..Tables::default() }, again))
+    })
 }
 
 type Events = std::pin::Pin<Box<dyn futures::Stream<Item = Tables> + Send>>;

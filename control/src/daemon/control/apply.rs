@@ -39,6 +39,10 @@ impl Control {
             let compiled = self.compile(&network, unpublished.take());
             let now = Instant::now();
             let attached = self.attachments.attach(&mut self.engine, &compiled.wanted, now);
+            if attached {
+                // virtio-net receives on more queues once it has a program, and says so to nobody.
+                self.mirror.read_links_again();
+            }
             let (workers, compiler) = (self.engine.counters(), &self.compiler);
             let is_in_use = |interface| compiler.has_flows_by(interface, flows_of(workers));
             let leaving = self.attachments.take_unwanted(&compiled.wanted, now, is_in_use);
