@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: help setup release demo test lint bench fuzz soak
+.PHONY: help setup release demo test lint bench bench-pktgen bench-report fuzz soak
 
 # How long `make fuzz` goes on with each target.
 FUZZ_SECONDS ?= 60
@@ -12,7 +12,7 @@ FUZZ_SECONDS ?= 60
 SOAK_SECONDS ?= 1800
 
 help: ## list the targets
-	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST)
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST)
 
 setup: ## install what building and running need: Debian packages, Rust
 	@bash .ci/setup
@@ -32,10 +32,22 @@ lint: setup ## formatting, clippy, documentation
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
 
-bench: setup ## tidegate against a bare forwarder and kube-proxy's rules; a few minutes
+# What `make bench` and its parts build: the daemon too, which the guest runs.
+BUILD_BENCH := cargo build --locked --release -p tidegate-bench -p tidegate-control
+
+bench: setup ## all measurements, and their report in bench/results; under twenty minutes
 	@bash .ci/setup-bench
-	cargo build --locked --release -p tidegate-bench
+	$(BUILD_BENCH)
 	@bash .ci/as-root target/release/tidegate-bench all
+
+bench-pktgen: setup ## the kernel's pktgen in a guest: every packet accounted for; two minutes
+	@bash .ci/setup-bench
+	$(BUILD_BENCH)
+	@bash .ci/as-root target/release/tidegate-bench pktgen
+
+bench-report: ## what was measured once more as a page, and the plots of the README
+	$(BUILD_BENCH)
+	target/release/tidegate-bench report --images docs/img
 
 fuzz: setup ## random inputs for the packet path, the XDP program, manifests; FUZZ_SECONDS each
 	@bash .ci/fuzz $(FUZZ_SECONDS)

@@ -2,8 +2,10 @@
 
 mod bpf;
 mod generator;
+mod html;
 mod memory;
 mod numbers;
+mod pktgen;
 mod report;
 mod rivals;
 mod scale;
@@ -31,6 +33,10 @@ enum Command {
     Recording(rivals::RecordingArgs),
     /// What a change costs in a large cluster
     Scale(scale::Args),
+    /// The kernel's pktgen against tidegate in a guest: every packet is accounted for
+    Pktgen(pktgen::Args),
+    /// A page, plots and a table of the results
+    Report(html::Args),
 }
 
 fn main() -> Result<()> {
@@ -40,11 +46,15 @@ fn main() -> Result<()> {
         Command::All(args) => {
             memory::run(&memory::Args::default())?;
             scale::run(&scale::Args::default())?;
-            rivals::run(&args, &interrupt)
+            pktgen::run(&pktgen::Args::default(), &interrupt)?;
+            rivals::run(&args, &interrupt)?;
+            html::run(&html::Args::default())
         }
         Command::Rivals(args) => rivals::run(&args, &interrupt),
         Command::Memory(args) => memory::run(&args),
         Command::Recording(args) => rivals::recording(&args, &interrupt),
         Command::Scale(args) => scale::run(&args),
+        Command::Pktgen(args) => pktgen::run(&args, &interrupt),
+        Command::Report(args) => html::run(&args),
     }
 }

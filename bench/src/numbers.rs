@@ -1,6 +1,6 @@
 //! Small arithmetic of measurements.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// A count as a float; exact up to 2^53.
 #[expect(clippy::cast_precision_loss, reason = "counts of packets stay below 2^53")]
@@ -14,7 +14,7 @@ pub(crate) fn ratio(count: u64, divisor: f64) -> f64 {
 }
 
 /// The middle of some values, and the least and most.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Spread {
     pub(crate) median: f64,
     pub(crate) min: f64,

@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
 
 /// Not kept by git. Below the folder where the command is run: the repository's root.
-const FOLDER: &str = "bench/results";
+pub(crate) const FOLDER: &str = "bench/results";
 
 /// What a number is worth nothing without.
 #[derive(Debug, Serialize)]

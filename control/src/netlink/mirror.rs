@@ -86,8 +86,9 @@ impl Mirror {
         self.state.clone()
     }
 
-    /// Reads the links once more, for what the kernel changes without an event: with an XDP program
-    /// a driver may receive on more queues than before. What differs comes as a change of the state.
+    /// Reads the links once more, for what the kernel changes without an event: with an XDP
+    /// program a driver may receive on more queues than before. What differs comes as a change of
+    /// the state.
     pub fn read_links_again(&self) {
         self.again.notify_one();
     }

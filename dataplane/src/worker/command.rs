@@ -152,8 +152,8 @@ impl Worker {
         (free < PAIRS_MAX).then(|| u16::try_from(free).ok().map(PairIndex)).flatten()
     }
 
-    /// By the first of its queues here, which is the lowest: with an XDP program virtio-net receives
-    /// on higher ones too that it does not send from.
+    /// By the first of its queues here, which is the lowest: with an XDP program virtio-net
+    /// receives on higher ones too that it does not send from.
     fn set_own_egress(&mut self, slot: InterfaceSlot, index: PairIndex) {
         if let Some(egress) = self.egress.get_mut(usize::from(slot.0))
             && !matches!(egress, Egress::Own(_))

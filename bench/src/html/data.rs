@@ -1,0 +1,283 @@
+//! The files of results as the report reads them. It takes what it knows and leaves the rest, so
+//! that a file may hold more; what is missing is said to be missing.
+
+use crate::numbers::Spread;
+use crate::pktgen::outside;
+use anyhow::{Context as _, Result, ensure};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use std::fs;
+use std::path::Path;
+
+/// Everything that was found in a folder.
+#[derive(Debug, Default)]
+pub(crate) struct Results {
+    pub(crate) rivals: Option<File<Rivals>>,
+    pub(crate) memory: Option<File<Memory>>,
+    pub(crate) latency: Option<File<Latency>>,
+    pub(crate) scale: Option<File<Scale>>,
+    pub(crate) pktgen: Option<File<Pktgen>>,
+    pub(crate) growth: Option<File<Growth>>,
+    /// Runs of generators on other hosts, by the name of the file with their words.
+    pub(crate) outside: Vec<(String, outside::Run)>,
+}
+
+/// A file of results, as `report::write` writes it.
+#[derive(Debug, Deserialize)]
+pub(crate) struct File<T> {
+    pub(crate) environment: Environment,
+    pub(crate) results: T,
+}
+
+/// Where and when it was measured.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Environment {
+    pub(crate) cpu: String,
+    pub(crate) cpus: usize,
+    pub(crate) kernel: String,
+    pub(crate) commit: String,
+    pub(crate) date: String,
+    pub(crate) command: String,
+    pub(crate) profile: String,
+    pub(crate) background_cpus: f64,
+}
+
+/// `rivals.json`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Rivals {
+    pub(crate) rows: Vec<RivalRow>,
+    pub(crate) ratios: Vec<Ratio>,
+    pub(crate) turns: Vec<Turn>,
+}
+
+/// One forwarder at one number of flows.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct RivalRow {
+    pub(crate) flows: u32,
+    pub(crate) forwarder: String,
+    pub(crate) paced_mpps: Option<Spread>,
+    pub(crate) paced_cpu_seconds_per_million: Option<Spread>,
+    pub(crate) common_cpu_seconds_per_million: Option<Spread>,
+    pub(crate) flood_mpps: Option<Spread>,
+    pub(crate) flood_cpu_seconds_per_million: Option<Spread>,
+    pub(crate) is_generator_bound: bool,
+}
+
+/// One forwarder's rate by another's, of the same rounds.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Ratio {
+    pub(crate) flows: u32,
+    pub(crate) dividend: String,
+    pub(crate) divisor: String,
+    pub(crate) paced: Option<Spread>,
+    pub(crate) flood: Option<Spread>,
+    pub(crate) aim: Option<f64>,
+}
+
+/// The loads of one forwarder in one round.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Turn {
+    pub(crate) forwarder: String,
+    pub(crate) flows: u32,
+    pub(crate) paced: Vec<Point>,
+    pub(crate) flood: Option<Point>,
+}
+
+/// One load.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Point {
+    pub(crate) sent_pps: f64,
+    pub(crate) delivered_pps: f64,
+}
+
+/// `memory.json`: the rows alone, or beside others.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Memory {
+    Rows(Vec<MemoryRow>),
+    More { rows: Vec<MemoryRow> },
+}
+
+impl Memory {
+    pub(crate) fn rows(&self) -> &[MemoryRow] {
+        let (Self::Rows(rows) | Self::More { rows }) = self;
+        rows
+    }
+}
+
+/// One figure of the pipeline alone.
+#[derive(Debug, Deserialize)]
+pub(crate) struct MemoryRow {
+    pub(crate) name: String,
+    pub(crate) flows: u32,
+    pub(crate) ns_per_packet: f64,
+    pub(crate) min_max: (f64, f64),
+}
+
+/// `latency.json`: `{environment, results: {rate_pps, rounds, rows: [{forwarder, p50_ns, p90_ns,
+/// p99_ns, p999_ns, max_ns, curve: [[percentile, ns], ..]}]}}`, with percentiles from 0 to 100.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Latency {
+    pub(crate) rate_pps: f64,
+    pub(crate) rows: Vec<LatencyRow>,
+}
+
+/// One forwarder's latency.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct LatencyRow {
+    pub(crate) forwarder: String,
+    pub(crate) p50_ns: f64,
+    pub(crate) p90_ns: f64,
+    pub(crate) p99_ns: f64,
+    pub(crate) p999_ns: f64,
+    pub(crate) max_ns: f64,
+    pub(crate) curve: Vec<(f64, f64)>,
+}
+
+/// `scale.json`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Scale {
+    pub(crate) rows: Vec<ScaleRow>,
+}
+
+/// How long a change takes.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct ScaleRow {
+    pub(crate) case: String,
+    pub(crate) count: usize,
+    pub(crate) median_ms: f64,
+    pub(crate) p99_ms: f64,
+}
+
+/// `pktgen.json`.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Pktgen {
+    pub(crate) guest_kernel: String,
+    pub(crate) trials: Vec<crate::pktgen::Trial>,
+}
+
+/// `growth.json`: `{environment, results: {series: [{name, against, unit, points: [[x, y], ..]}
+/// ]}}`, with `against` one of services, backends, flows, queues.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Growth {
+    pub(crate) series: Vec<GrowthSeries>,
+}
+
+/// A figure as something grows.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct GrowthSeries {
+    pub(crate) name: String,
+    pub(crate) against: String,
+    pub(crate) unit: String,
+    pub(crate) points: Vec<(f64, f64)>,
+}
+
+impl Results {
+    /// Reads a folder.
+    ///
+    /// # Errors
+    /// No such folder, a file that cannot be read, or nothing at all in it.
+    pub(crate) fn read(folder: &Path) -> Result<Self> {
+        let results = Self {
+            rivals: file(folder, "rivals")?,
+            memory: file(folder, "memory")?,
+            latency: file(folder, "latency")?,
+            scale: file(folder, "scale")?,
+            pktgen: file(folder, "pktgen")?,
+            growth: file(folder, "growth")?,
+            outside: outside(folder)?,
+        };
+        let is_empty = results.environments().is_empty() && results.outside.is_empty();
+        ensure!(!is_empty, "there are no results in {}; type: make bench", folder.display());
+        Ok(results)
+    }
+
+    /// The files that are there, and where each was measured.
+    pub(crate) fn environments(&self) -> Vec<(&'static str, &Environment)> {
+        fn of<'a, T>(name: &'static str, file: Option<&'a File<T>>) -> Named<'a> {
+            file.map(|file| (name, &file.environment))
+        }
+        let all = [
+            of("rivals", self.rivals.as_ref()),
+            of("memory", self.memory.as_ref()),
+            of("latency", self.latency.as_ref()),
+            of("scale", self.scale.as_ref()),
+            of("pktgen", self.pktgen.as_ref()),
+            of("growth", self.growth.as_ref()),
+        ];
+        all.into_iter().flatten().collect()
+    }
+}
+
+type Named<'a> = Option<(&'static str, &'a Environment)>;
+
+fn file<T: DeserializeOwned>(folder: &Path, name: &str) -> Result<Option<T>> {
+    let path = folder.join(format!("{name}.json"));
+    if !path.exists() {
+        return Ok(None);
+    }
+    let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+    serde_json::from_str(&text).with_context(|| format!("understand {}", path.display())).map(Some)
+}
+
+/// The words of other generators: all text files of the folder that are some.
+fn outside(folder: &Path) -> Result<Vec<(String, outside::Run)>> {
+    let entries = fs::read_dir(folder).with_context(|| format!("read {}", folder.display()))?;
+    let mut runs = Vec::new();
+    for entry in entries {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let is_ours = ["rivals", "memory", "latency", "scale", "pktgen", "growth"]
+            .iter()
+            .any(|ours| name == format!("{ours}.json"));
+        if is_ours || !path.extension().is_some_and(|kind| kind == "txt" || kind == "json") {
+            continue;
+        }
+        let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+        let run = outside::run(&text).with_context(|| format!("understand {}", path.display()))?;
+        runs.extend(run.map(|run| (name, run)));
+    }
+    runs.sort_by(|a, b| a.0.cmp(&b.0));
+    Ok(runs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_without_results_is_an_error_that_says_what_to_type() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = Results::read(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("make bench"), "{error}");
+        fs::write(folder.path().join("rivals.json"), "{").unwrap();
+        let error = Results::read(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("rivals.json"), "{error}");
+    }
+
+    #[test]
+    fn what_a_file_holds_besides_is_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = r#"{"environment": {"cpu": "x", "new": 1}, "results": {"rows": [{"name": "a",
+            "flows": 1, "ns_per_packet": 2.0, "min_max": [1.0, 3.0], "more": []}],
+            "callgrind": {}}}"#;
+        fs::write(folder.path().join("memory.json"), text).unwrap();
+        let trex = include_str!("../../testdata/pktgen/trex.txt");
+        fs::write(folder.path().join("uplink.txt"), trex).unwrap();
+        let results = Results::read(folder.path()).unwrap();
+        assert_eq!(results.memory.unwrap().results.rows()[0].name, "a");
+        assert_eq!(results.outside[0].1.sent, 3000);
+    }
+}
