@@ -3,6 +3,7 @@
 mod bpf;
 mod generator;
 mod html;
+mod lab;
 mod memory;
 mod numbers;
 mod pktgen;
@@ -27,6 +28,12 @@ enum Command {
     All(rivals::Args),
     /// tidegate against a bare AF_XDP forwarder and the kernel with kube-proxy's rules
     Rivals(rivals::Args),
+    /// A load test: no-drop rate, latency at shares of it; through the rig or a gateway of yours
+    Load(lab::LoadArgs),
+    /// What takes, counts and echoes the load on another machine
+    Sink(lab::SinkArgs),
+    /// Latency of all forwarders at one absolute rate
+    Latency(lab::LatencyArgs),
     /// The pipeline alone, in memory: times, instructions, bytes, and how they grow
     Memory(memory::Args),
     /// What it costs to record latencies
@@ -53,6 +60,9 @@ fn main() -> Result<()> {
         Command::Rivals(args) => rivals::run(&args, &interrupt),
         Command::Memory(args) => memory::run(&args),
         Command::Recording(args) => rivals::recording(&args, &interrupt),
+        Command::Load(args) => lab::run_load(&args, &interrupt),
+        Command::Sink(args) => lab::run_sink(&args, &interrupt),
+        Command::Latency(args) => lab::run_latency(&args, &interrupt),
         Command::Scale(args) => scale::run(&args),
         Command::Pktgen(args) => pktgen::run(&args, &interrupt),
         Command::Report(args) => html::run(&args),

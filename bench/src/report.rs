@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result};
 use serde::Serialize;
 use std::fs;
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -31,6 +31,17 @@ struct Report<'a, T> {
     results: &'a T,
 }
 
+/// A folder's name below that of the results, after what it holds and the time.
+pub(crate) fn dated(name: &str) -> String {
+    let date = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+    format!("{name}-{}", date.trim_end_matches('Z').replace(':', "-"))
+}
+
+/// Where a folder or file of results is.
+pub(crate) fn path(name: &str) -> PathBuf {
+    Path::new(FOLDER).join(name)
+}
+
 /// Writes `results` to `bench/results/NAME.json`.
 pub(crate) fn write<T: Serialize>(name: &str, background_cpus: f64, results: &T) -> Result<()> {
     let environment = environment(background_cpus)?;
@@ -43,8 +54,9 @@ pub(crate) fn write<T: Serialize>(name: &str, background_cpus: f64, results: &T)
         environment.date,
         environment.profile,
     ))?;
-    fs::create_dir_all(FOLDER).with_context(|| format!("make {FOLDER}"))?;
     let path = Path::new(FOLDER).join(format!("{name}.json"));
+    let folder = path.parent().unwrap_or(Path::new(FOLDER));
+    fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
     let json = serde_json::to_string_pretty(&Report { environment, results })?;
     fs::write(&path, json + "\n").with_context(|| format!("write {}", path.display()))?;
     print(&format!("Written to {}.\n", path.display()))

@@ -8,3 +8,4 @@ mod xsk;
 
 pub(crate) use frame::Route;
 pub(crate) use load::{Kind, Load, Rate, Sent};
+pub(crate) use xsk::bind;

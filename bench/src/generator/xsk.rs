@@ -49,8 +49,8 @@ pub(super) fn send(load: &Load) -> Result<Sent> {
     pace::run(load, || Ok(sender.send_burst(burst)))
 }
 
-/// The kernel lets go of the socket before ours some time after it was closed.
-fn bind(pool: &FramePool, request: &BindRequest<'_>) -> Result<BoundPair> {
+/// Binds a queue. The kernel lets go of the socket before ours some time after it was closed.
+pub(crate) fn bind(pool: &FramePool, request: &BindRequest<'_>) -> Result<BoundPair> {
     let deadline = Instant::now() + Duration::from_secs(2);
     loop {
         match BoundPair::bind(pool.umem(), request) {

@@ -128,7 +128,7 @@ fn plan(args: &Args) -> Plan {
 }
 
 /// The contestants; those to be compared stand side by side, so that they meet the same weather.
-fn forwarders(only: &[String]) -> Result<Vec<Box<dyn Forwarder>>> {
+pub(crate) fn forwarders(only: &[String]) -> Result<Vec<Box<dyn Forwarder>>> {
     let cpu = FORWARDER_CPU;
     let latency_sample = LATENCY_SAMPLE;
     let tidegate =

@@ -49,7 +49,7 @@ pub(crate) struct Session {
 
 impl Session {
     /// A session whose beginning is told to `ready`.
-    pub(super) fn new(ready: Sender<()>) -> Self {
+    pub(crate) fn new(ready: Sender<()>) -> Self {
         Self { is_over: AtomicBool::new(false), ready }
     }
 
@@ -65,7 +65,7 @@ impl Session {
     }
 
     /// Ends it.
-    pub(super) fn end(&self) {
+    pub(crate) fn end(&self) {
         self.is_over.store(true, Ordering::Relaxed);
     }
 

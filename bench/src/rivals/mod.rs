@@ -10,5 +10,9 @@ mod recording;
 pub(crate) mod rig;
 mod table;
 
-pub(crate) use contest::{Args, run};
+pub(crate) use contest::{Args, forwarders, run};
+pub(crate) use forwarder::{Forwarder, Session};
+pub(crate) use napi::{Placement, receive_on};
+pub(crate) use priority::Precedence;
 pub(crate) use recording::{RecordingArgs, recording};
+pub(crate) use rig::{Link, Rig};

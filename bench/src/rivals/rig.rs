@@ -84,6 +84,10 @@ impl Rig {
         self.topology.gateway()
     }
 
+    pub(crate) fn backends_ns(&self) -> &NetNs {
+        self.topology.node2()
+    }
+
     /// The gateway's address towards the backends.
     pub(crate) fn gateway_inside(&self) -> Ipv4Addr {
         self.topology.plan().gateway_inside()

@@ -30,14 +30,28 @@ pub fn head(subject: Subject, sampled_every: u32, base: SystemTime) -> String {
         env!("CARGO_PKG_VERSION"),
         subject.stage.name()
     );
+    written(&headed(&about, base), |_| Ok(()))
+}
+
+fn headed(about: &str, base: SystemTime) -> IntervalLogWriterBuilder {
     let mut builder = IntervalLogWriterBuilder::new();
     builder
         .add_comment("[Histogram log format version 1.3]")
-        .add_comment(&about)
+        .add_comment(about)
         .add_comment("[MaxValueDivisor: 1.000]")
         .with_start_time(base)
         .with_base_time(base);
-    written(&builder, |_| Ok(()))
+    builder
+}
+
+/// A load's tag (no blanks), its histogram, and when after the log's base it was and for how long.
+pub type OfLoad = (String, Histogram<u64>, (Duration, Duration));
+
+/// A whole log of loads that a generator measured; `about` is its second comment.
+pub fn of_loads(about: &str, base: SystemTime, loads: &[OfLoad]) -> String {
+    written(&headed(about, base), |line| {
+        loads.iter().try_for_each(|(tag, histogram, time)| line(tag, histogram, *time))
+    })
 }
 
 /// The lines of an interval in a log whose times count from `base`.

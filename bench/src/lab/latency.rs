@@ -1,0 +1,264 @@
+//! Latency of all forwarders at one absolute rate, in turn, round after round.
+
+use super::bed;
+use super::files;
+use super::run::{PARTIAL_LOSS, SearchArgs};
+use super::search::search;
+use super::traffic::Traffic;
+use super::trial::{Latency, Trial};
+use crate::numbers::Spread;
+use crate::report;
+use crate::rivals::{Forwarder, Precedence, forwarders};
+use anyhow::{Context as _, Result};
+use hdrhistogram::Histogram;
+use serde::Serialize;
+use std::time::Duration;
+use tidegate_control::cli::view::table::Table;
+use tidegate_control::demo::Interrupt;
+use tidegate_dataplane::stats::latency::empty_histogram;
+
+/// Tries of a load that lost packets.
+const TRIES: u32 = 3;
+
+/// Whom to compare, and how.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Args {
+    /// Rounds; in each, every forwarder has a turn
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: u32,
+    /// Only these forwarders, by their names in the table of `rivals`
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+    /// Packets per second, the same for all; without it, half of the slowest one's no-drop rate
+    #[arg(long)]
+    rate: Option<f64>,
+    /// Length of each turn's load
+    #[arg(long, default_value = "2s", value_parser = humantime::parse_duration)]
+    duration: Duration,
+    #[command(flatten)]
+    search: SearchArgs,
+    #[command(flatten)]
+    traffic: Traffic,
+}
+
+/// One forwarder's turn.
+#[derive(Debug, Serialize)]
+struct Turn {
+    round: u32,
+    forwarder: &'static str,
+    trial: Trial,
+}
+
+/// One forwarder over all rounds.
+#[derive(Debug, Serialize)]
+struct Row {
+    forwarder: &'static str,
+    p50_us: Option<Spread>,
+    p90_us: Option<Spread>,
+    p99_us: Option<Spread>,
+    p999_us: Option<Spread>,
+    max_us: Option<Spread>,
+    /// Packets lost in all rounds.
+    lost: u64,
+    /// In some round something else than the forwarder was the limit.
+    is_bound: bool,
+    /// Of all rounds together.
+    percentiles: Vec<files::Quantile>,
+}
+
+#[derive(Debug, Serialize)]
+struct Results<'a> {
+    rate_pps: f64,
+    flows: u32,
+    /// What each carried when the rate was chosen: packets per second without loss.
+    no_drop: Vec<(&'static str, Option<f64>)>,
+    rows: &'a [Row],
+    turns: &'a [Turn],
+}
+
+/// Finds the rate, measures everybody at it, prints the table and writes the results.
+pub(crate) fn run(args: &Args, interrupt: &Interrupt) -> Result<()> {
+    let noise = report::background_load()?;
+    let precedence = Precedence::take()?;
+    let forwarders = forwarders(&args.only)?;
+    let mut no_drop = Vec::new();
+    let rate_pps = if let Some(rate) = args.rate {
+        rate
+    } else {
+        for forwarder in &forwarders {
+            let found = no_drop_rate(args, forwarder.as_ref(), interrupt)?;
+            let mpps = found.map_or("none".into(), |rate| format!("{:.3} Mpps", rate / 1e6));
+            report::progress(&format!("{:<18} no-drop rate {mpps}", forwarder.name()));
+            no_drop.push((forwarder.name(), found));
+        }
+        half_of_slowest(&no_drop)?
+    };
+    let turns = turns(args, &forwarders, rate_pps, interrupt)?;
+    drop(precedence);
+    let rows: Vec<Row> = forwarders.iter().map(|f| row(f.name(), &turns)).collect();
+    report::print(&render(&rows, rate_pps))?;
+    let flows = args.traffic.flows;
+    report::write(
+        "latency",
+        noise,
+        &Results { rate_pps, flows, no_drop, rows: &rows, turns: &turns },
+    )
+}
+
+/// This forwarder's latencies at a rate, on a rig of its own; once more if packets were lost, since
+/// what the machine does besides must not be taken for the forwarder's.
+pub(crate) fn latency_at(
+    forwarder: &dyn Forwarder,
+    traffic: &Traffic,
+    rate_pps: f64,
+    duration: Duration,
+) -> Result<Trial> {
+    bed::around(forwarder, traffic, |path| {
+        let mut best = path.trial(rate_pps, duration);
+        for _ in 1..TRIES {
+            if best.is_carried(0.0) {
+                break;
+            }
+            let trial = path.trial(rate_pps, duration);
+            if trial.loss < best.loss || best.bound.is_some() {
+                best = trial;
+            }
+        }
+        Ok(best)
+    })
+}
+
+fn no_drop_rate(
+    args: &Args,
+    forwarder: &dyn Forwarder,
+    interrupt: &Interrupt,
+) -> Result<Option<f64>> {
+    let (limits, duration) = args.search.limits()?;
+    bed::around(forwarder, &args.traffic, |path| {
+        let mut load = |rate_pps| {
+            interrupt.check()?;
+            Ok(path.trial(rate_pps, duration))
+        };
+        Ok(search(&limits, 0.0, None, &mut load)?.rate_pps)
+    })
+}
+
+fn half_of_slowest(no_drop: &[(&str, Option<f64>)]) -> Result<f64> {
+    let rate = |(name, rate): &(&str, Option<f64>)| {
+        rate.with_context(|| format!("{name} lost packets at every rate: give --rate"))
+    };
+    let rates: Vec<f64> = no_drop.iter().map(rate).collect::<Result<_>>()?;
+    let slowest = rates.into_iter().min_by(f64::total_cmp);
+    Ok(slowest.context("choose a forwarder")? / 2.0)
+}
+
+fn turns(
+    args: &Args,
+    forwarders: &[Box<dyn Forwarder>],
+    rate_pps: f64,
+    interrupt: &Interrupt,
+) -> Result<Vec<Turn>> {
+    let mut turns = Vec::new();
+    for round in 1..=args.rounds {
+        for forwarder in forwarders {
+            interrupt.check()?;
+            let trial = latency_at(forwarder.as_ref(), &args.traffic, rate_pps, args.duration)?;
+            let forwarder = forwarder.name();
+            let Latency { p50_us, p99_us, .. } = trial.latency.unwrap_or_default();
+            report::progress(&format!(
+                "round {round} {forwarder:<18} p50 {p50_us:.1} us, p99 {p99_us:.1} us, {} lost",
+                trial.lost
+            ));
+            turns.push(Turn { round, forwarder, trial });
+        }
+    }
+    Ok(turns)
+}
+
+fn row(forwarder: &'static str, turns: &[Turn]) -> Row {
+    let own = || turns.iter().filter(|turn| turn.forwarder == forwarder).map(|turn| &turn.trial);
+    let spread = |value: fn(&Latency) -> f64| {
+        Spread::of(own().filter_map(|trial| trial.latency.as_ref().map(value)))
+    };
+    let mut all: Histogram<u64> = empty_histogram();
+    for trial in own() {
+        // The same bounds: adding cannot fail.
+        all.add(&trial.histogram).ok();
+    }
+    Row {
+        forwarder,
+        p50_us: spread(|latency| latency.p50_us),
+        p90_us: spread(|latency| latency.p90_us),
+        p99_us: spread(|latency| latency.p99_us),
+        p999_us: spread(|latency| latency.p999_us),
+        max_us: spread(|latency| latency.max_us),
+        lost: own().map(|trial| trial.lost).sum(),
+        is_bound: own().any(|trial| trial.bound.is_some()),
+        percentiles: files::quantiles(&all),
+    }
+}
+
+fn render(rows: &[Row], rate_pps: f64) -> String {
+    let mut table = Table::new(&["FORWARDER", "P50", "P90", "P99", "P99.9", "MAX", "LOST", ""]);
+    let text = |spread: &Option<Spread>| spread.map_or("-".into(), |s| format!("{s:.1}"));
+    for row in rows {
+        table.row([
+            row.forwarder.into(),
+            text(&row.p50_us),
+            text(&row.p90_us),
+            text(&row.p99_us),
+            text(&row.p999_us),
+            text(&row.max_us),
+            row.lost.to_string(),
+            if row.is_bound { "*".into() } else { String::new() },
+        ]);
+    }
+    format!(
+        "{}\nMicroseconds at {:.3} Mpps for all, from the intended send time; median [least-most] \
+         over the rounds.\n* generator or sink was the limit in some round. A load that lost more \
+         than {} % is no comparison.\n",
+        table.render(true),
+        rate_pps / 1e6,
+        PARTIAL_LOSS * 100.0
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lab::trial::Counts;
+    use crate::lab::wire::account::Arrivals;
+
+    fn turn(round: u32, forwarder: &'static str, ns: u64) -> Turn {
+        let mut histogram = empty_histogram();
+        histogram.record_n(ns, 1_000).unwrap();
+        let counts = Counts { intended: 1_000, sent: 1_000, ..Counts::default() };
+        let arrivals = Arrivals { packets: 999, ..Arrivals::default() };
+        Turn { round, forwarder, trial: Trial::new(&counts, arrivals, histogram) }
+    }
+
+    #[test]
+    fn a_row_has_the_median_over_its_own_rounds() {
+        let turns = [
+            turn(1, "bare", 1_000),
+            turn(1, "tidegate", 2_000),
+            turn(2, "bare", 3_000),
+            turn(2, "tidegate", 8_000),
+            turn(3, "bare", 100_000),
+        ];
+        let row = row("bare", &turns);
+        let p50 = row.p50_us.unwrap();
+        assert!((2.98..3.05).contains(&p50.median), "{p50}");
+        assert_eq!((row.lost, row.is_bound), (3, false));
+        assert!((row.percentiles.last().unwrap().us - 100.0).abs() < 2.0);
+        assert!(render(&[row], 1e5).contains("at 0.100 Mpps"));
+    }
+
+    #[test]
+    fn the_common_rate_is_half_of_the_slowest_no_drop_rate() {
+        let rate = half_of_slowest(&[("a", Some(9e5)), ("b", Some(4e5))]).unwrap();
+        assert!((rate - 2e5).abs() < 1e-6);
+        let words = half_of_slowest(&[("a", Some(1.0)), ("b", None)]).unwrap_err().to_string();
+        assert!(words.starts_with("b lost packets"), "{words}");
+    }
+}

@@ -1,0 +1,17 @@
+//! The load lab: a generator whose schedule nothing moves, a sink that accounts for each packet,
+//! and the search for the no-drop rate between them.
+
+mod bed;
+mod files;
+mod latency;
+mod path;
+mod run;
+mod search;
+mod sink;
+mod traffic;
+mod trial;
+mod wire;
+
+pub(crate) use latency::{Args as LatencyArgs, run as run_latency};
+pub(crate) use run::{Args as LoadArgs, run as run_load};
+pub(crate) use sink::{Args as SinkArgs, run as run_sink};
