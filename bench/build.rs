@@ -7,7 +7,7 @@ use std::{env, process};
 
 fn main() {
     println!("cargo::rerun-if-changed=bpf");
-    for name in ["blast", "bare", "sink"] {
+    for name in ["blast", "bare", "ends", "prototype", "sink"] {
         if let Err(error) = compile(name) {
             eprintln!("failed to compile bpf/{name}.bpf.c: {error}");
             process::exit(1);

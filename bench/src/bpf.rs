@@ -1,7 +1,8 @@
 //! Loading the embedded programs.
 
-use anyhow::{Context as _, Result};
-use libbpf_rs::{Object, ObjectBuilder, ProgramMut};
+use anyhow::{Context as _, Result, anyhow};
+use libbpf_rs::{MapCore as _, MapFlags, Object, ObjectBuilder, ProgramMut};
+use zerocopy::{FromBytes, Immutable, IntoBytes as _, KnownLayout};
 
 /// ELF headers are read in place: they must be aligned.
 #[repr(align(8))]
@@ -24,4 +25,13 @@ pub(crate) fn load(elf: &Elf, config: Option<&[u8]>) -> Result<Object> {
 /// The loaded program `name`.
 pub(crate) fn program<'a>(object: &'a Object, name: &str) -> Result<ProgramMut<'a>> {
     object.progs_mut().find(|program| program.name() == name).context("find the BPF program")
+}
+
+/// The variables of the object, which begin with a `T`.
+pub(crate) fn state<T: FromBytes + Immutable + KnownLayout>(object: &Object) -> Result<T> {
+    let map = object.maps().find(|map| map.name().to_string_lossy().ends_with(".bss"));
+    let map = map.context("find the BPF object's state")?;
+    let bytes = map.lookup(0u32.as_bytes(), MapFlags::ANY)?.context("read its state")?;
+    let (state, _) = T::read_from_prefix(&bytes).map_err(|_short| anyhow!("its state is short"))?;
+    Ok(state)
 }

@@ -1,10 +1,11 @@
 //! Live frames: `BPF_PROG_TEST_RUN` runs a program that redirects each frame out of the interface.
 
-use super::frame::{FRAME_BYTES, Template};
+use super::frame::Template;
+use super::shape::{SIZES, Shape, opening};
 use super::{Load, Rate, Sent};
 use crate::bpf;
-use anyhow::{Context as _, Result, anyhow};
-use libbpf_rs::{MapCore as _, MapFlags, Object, ProgramInput};
+use anyhow::{Context as _, Result};
+use libbpf_rs::{Object, ProgramInput};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 static BLAST: &bpf::Elf = &bpf::Elf(*include_bytes!(concat!(env!("OUT_DIR"), "/blast.bpf.o")));
@@ -22,12 +23,15 @@ struct BlastConfig {
     template: [u8; 64],
     ifindex: u32,
     flows: u32,
+    flow_first: u32,
     address_low: u32,
     ip_sum: u32,
-    udp_sum: u32,
+    l4_sum: u32,
+    is_tcp: u32,
     zero: u32,
     spacing_ps: u64,
     duration_ns: u64,
+    frame_bytes: [u16; SIZES],
 }
 
 /// `struct blast_state` of `bpf/blast.bpf.c`.
@@ -47,7 +51,7 @@ pub(super) fn send(load: &Load) -> Result<Sent> {
         Rate::Paced(pps) => pps,
         Rate::Full => FULL_RATE_PPS,
     };
-    let frame = [0; FRAME_BYTES];
+    let frame = longest(load);
     let input = ProgramInput {
         data_in: Some(&frame),
         flags: LIVE_FRAMES,
@@ -58,13 +62,14 @@ pub(super) fn send(load: &Load) -> Result<Sent> {
     Ok(Sent { packets: sent(&object)?, elapsed: load.duration })
 }
 
+/// Room for the load's longest frame.
+fn longest(load: &Load) -> Vec<u8> {
+    let bytes = load.shape.frame_bytes().into_iter().max().unwrap_or_default();
+    vec![0; usize::from(bytes)]
+}
+
 fn sent(object: &Object) -> Result<u64> {
-    let state = object.maps().find(|map| map.name().to_string_lossy().ends_with(".bss"));
-    let state = state.context("find the generator's state")?;
-    let bytes = state.lookup(0u32.as_bytes(), MapFlags::ANY)?.context("read its state")?;
-    let (state, _) =
-        BlastState::read_from_prefix(&bytes).map_err(|_short| anyhow!("its state is short"))?;
-    Ok(state.sent)
+    Ok(bpf::state::<BlastState>(object)?.sent)
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "saturates: seconds of packets fit")]
@@ -74,61 +79,127 @@ fn whole(packets: f64) -> u32 {
 }
 
 fn open(load: &Load) -> Result<Object> {
-    let template = Template::new(&load.route);
+    let template = template(load);
     let mut bytes = [0; 64];
-    bytes[..FRAME_BYTES].copy_from_slice(&template.bytes);
+    bytes[..template.bytes.len()].copy_from_slice(&template.bytes);
     let config = BlastConfig {
         template: bytes,
         ifindex: load.index.0,
         flows: load.flows,
+        flow_first: load.flow_first,
         address_low: template.address_low.into(),
         ip_sum: template.ip_sum,
-        udp_sum: template.udp_sum,
+        l4_sum: template.udp_sum,
+        is_tcp: (load.shape == Shape::Openings).into(),
         zero: 0,
         spacing_ps: match load.rate {
             Rate::Paced(pps) => whole(1e12 / pps).into(),
             Rate::Full => 0,
         },
         duration_ns: u64::try_from(load.duration.as_nanos())?,
+        frame_bytes: load.shape.frame_bytes(),
     };
     bpf::load(BLAST, Some(config.as_bytes()))
+}
+
+/// The load's first packet; what the program fills in is 0, and not in the sums.
+fn template(load: &Load) -> Template {
+    let mut template = match load.shape {
+        Shape::Datagrams(_) => Template::new(&load.route),
+        Shape::Openings => opening(&load.route),
+    };
+    let word = |at: usize| u16::from_ne_bytes([template.bytes[at], template.bytes[at + 1]]);
+    let (ip_bytes, l4_bytes) = (u32::from(word(16)), u32::from(word(38)));
+    template.ip_sum -= ip_bytes;
+    template.bytes[16..18].fill(0);
+    if load.shape != Shape::Openings {
+        // In the UDP header and in the pseudo-header.
+        template.udp_sum -= 2 * l4_bytes;
+        template.bytes[38..40].fill(0);
+    }
+    template
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::generator::Kind;
+    use crate::generator::frame::FRAME_BYTES;
     use crate::generator::frame::tests::route;
+    use crate::generator::{Kind, Size};
+    use etherparse::PacketHeaders;
     use std::time::Duration;
+    use tidegate_dataplane::testing::checksums_are_right;
     use tidegate_dataplane::types::IfIndex;
 
-    #[test]
-    fn the_program_writes_the_frames_that_rust_writes() {
-        let load = Load {
+    fn load(shape: Shape, flow_first: u32) -> Load {
+        Load {
             kind: Kind::Live,
             route: route(),
             name: "lo".into(),
             index: IfIndex(1),
             flows: 40_000,
+            flow_first,
+            shape,
             rate: Rate::Full,
             duration: Duration::from_mins(1),
             cpu: 0,
+        }
+    }
+
+    /// The next frame of the program, that would go out.
+    fn next(object: &Object, load: &Load) -> Vec<u8> {
+        let mut output = vec![0; 2048];
+        let data_in = longest(load);
+        let input = ProgramInput {
+            data_in: Some(&data_in),
+            data_out: Some(&mut output),
+            ..Default::default()
         };
+        let result = bpf::program(object, "blast").unwrap().test_run(input).unwrap();
+        assert_eq!(result.return_value, 4, "XDP_REDIRECT");
+        result.data.unwrap().to_vec()
+    }
+
+    #[test]
+    fn the_program_writes_the_frames_that_rust_writes() {
+        let load = load(Shape::Datagrams(Size::LEAST), 0);
         let object = open(&load).unwrap();
-        let program = bpf::program(&object, "blast").unwrap();
         let template = Template::new(&load.route);
         let mut expected = [0; FRAME_BYTES];
         for number in (0..40_000).chain(0..3) {
-            let mut output = [0; FRAME_BYTES];
-            let input = ProgramInput {
-                data_in: Some(&[0xaa; FRAME_BYTES]),
-                data_out: Some(&mut output),
-                ..Default::default()
-            };
-            assert_eq!(program.test_run(input).unwrap().return_value, 4, "XDP_REDIRECT");
             template.write(number, &mut expected);
-            assert_eq!(output, expected, "flow {number}");
+            assert_eq!(next(&object, &load), expected, "flow {number}");
         }
         assert_eq!(sent(&object).unwrap(), 40_003);
+    }
+
+    #[test]
+    fn frames_of_all_sizes_have_right_lengths_and_sums() {
+        let load = load(Shape::Datagrams(Size::Imix), 70_000);
+        let object = open(&load).unwrap();
+        for bytes in Size::Imix.frame_bytes().into_iter().cycle().take(3 * SIZES) {
+            let frame = next(&object, &load);
+            assert_eq!(frame.len(), usize::from(bytes));
+            assert!(checksums_are_right(&frame));
+        }
+        let packet = next(&object, &load);
+        let udp = PacketHeaders::from_ethernet_slice(&packet).unwrap().transport.unwrap().udp();
+        // Flow 70,036 is the third address's 4,500th.
+        assert_eq!(udp.unwrap().source_port, 1024 + 4_500);
+    }
+
+    #[test]
+    fn openings_are_right_syns() {
+        let load = load(Shape::Openings, 5);
+        let object = open(&load).unwrap();
+        for number in 5..100 {
+            let frame = next(&object, &load);
+            assert_eq!(frame.len(), FRAME_BYTES);
+            assert!(checksums_are_right(&frame));
+            let packet = PacketHeaders::from_ethernet_slice(&frame).unwrap();
+            let tcp = packet.transport.unwrap().tcp().unwrap();
+            assert!(tcp.syn && !tcp.ack && packet.payload.slice().is_empty());
+            assert_eq!((tcp.source_port, tcp.destination_port), (1024 + number, 30_090));
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! What is to be sent, and what was.
 
-use super::{Route, live, xsk};
-use anyhow::Result;
+use super::{Route, Shape, Size, live, xsk};
+use anyhow::{Result, ensure};
 use std::time::Duration;
 use tidegate_control::demo::rig::NetNs;
 use tidegate_dataplane::types::IfIndex;
@@ -35,6 +35,9 @@ pub(crate) struct Load {
     pub(crate) name: String,
     pub(crate) index: IfIndex,
     pub(crate) flows: u32,
+    /// The first packet's flow.
+    pub(crate) flow_first: u32,
+    pub(crate) shape: Shape,
     pub(crate) rate: Rate,
     pub(crate) duration: Duration,
     /// The CPU that the sender has for itself.
@@ -58,6 +61,9 @@ impl Sent {
 impl Load {
     /// Sends from a thread of its own inside `netns`, and waits for its end.
     pub(crate) fn run(&self, netns: &NetNs) -> Result<Sent> {
+        let is_plain = self.shape == Shape::Datagrams(Size::LEAST) && self.flow_first == 0;
+        let can = self.kind == Kind::Live || is_plain;
+        ensure!(can, "the xsk sender has datagrams of 64 bytes only, and of known flows");
         netns.enter(|| {
             affinity::pin(self.cpu)?;
             match self.kind {

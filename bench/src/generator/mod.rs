@@ -4,8 +4,10 @@ mod frame;
 mod live;
 mod load;
 mod pace;
+mod shape;
 mod xsk;
 
-pub(crate) use frame::Route;
+pub(crate) use frame::{FLOW_PORT_FIRST, FLOW_PORTS, Route};
 pub(crate) use load::{Kind, Load, Rate, Sent};
+pub(crate) use shape::{Shape, Size};
 pub(crate) use xsk::bind;

@@ -5,7 +5,7 @@ use super::path::Path;
 use super::traffic::Traffic;
 use super::wire::end::End;
 use super::wire::frame::Transport;
-use crate::rivals::{Forwarder, Link, Placement, Rig, Session, receive_on};
+use crate::rivals::{Forwarder, Link, Placement, Rig, Scenario, Session, receive_on};
 use anyhow::{Context as _, Result, anyhow, ensure};
 use core::net::SocketAddr;
 use std::fs;
@@ -32,11 +32,14 @@ pub(crate) fn around<T: Send>(
         is_served,
         "the rig's Service is UDP: for TCP use `load` with --interface and --target"
     );
-    let rig = Rig::build()?;
+    let scenario = Scenario::stream(traffic.flows);
+    let name = forwarder.name();
+    ensure!(forwarder.can(&scenario), "{name} cannot forward datagrams: choose another forwarder");
+    let rig = Rig::with_backends(scenario.backends())?;
     let (sender, ready) = channel();
     let session = Session::new(sender);
     let serve = || {
-        let result = rig.gateway().enter(|| forwarder.serve(&rig, &session));
+        let result = rig.gateway().enter(|| forwarder.serve(&rig, &scenario, &session));
         // Whoever waits for readiness must not wait for ever.
         session.ready();
         result
@@ -63,7 +66,7 @@ pub(crate) fn around<T: Send>(
 }
 
 fn on_rig(rig: &Rig, forwarder: &dyn Forwarder, traffic: &Traffic) -> Result<Path> {
-    let route = rig.route(forwarder.destination());
+    let route = rig.route(forwarder.destination(rig));
     let ends = traffic.ends(
         (route.source_mac, route.destination_mac),
         (route.source.into(), SocketAddr::V4(route.destination)),

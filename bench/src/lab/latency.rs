@@ -8,7 +8,7 @@ use super::traffic::Traffic;
 use super::trial::{Latency, Trial};
 use crate::numbers::Spread;
 use crate::report;
-use crate::rivals::{Forwarder, Precedence, forwarders};
+use crate::rivals::{Forwarder, Precedence, Scenario, forwarders};
 use anyhow::{Context as _, Result};
 use hdrhistogram::Histogram;
 use serde::Serialize;
@@ -80,7 +80,9 @@ struct Results<'a> {
 pub(crate) fn run(args: &Args, interrupt: &Interrupt) -> Result<()> {
     let noise = report::background_load()?;
     let precedence = Precedence::take()?;
-    let forwarders = forwarders(&args.only)?;
+    let mut forwarders = forwarders(&args.only)?;
+    // A proxy has no datagrams.
+    forwarders.retain(|forwarder| forwarder.can(&Scenario::stream(args.traffic.flows)));
     let mut no_drop = Vec::new();
     let rate_pps = if let Some(rate) = args.rate {
         rate

@@ -1,11 +1,15 @@
 //! All forwarders in turn, round after round.
 
-use super::forwarder::{Bare, Forwarder, Kernel, LATENCY_SAMPLE, Tidegate};
-use super::measure::{Plan, Turn, measure};
-use super::napi::Placement;
-use super::priority::Precedence;
+use super::bed::conntrack::{self, Conntrack};
+use super::bed::napi::Placement;
+use super::bed::priority::Precedence;
+use super::forwarder::{
+    Bare, Forwarder, Kernel, LATENCY_SAMPLE, Prototype, Proxy, Testpmd, Tidegate,
+};
+use super::measure::{Plan, Task, Turn, measure};
+use super::scenario::{Scenario, Work, WorkKind, chosen};
 use super::table;
-use crate::generator::Kind;
+use crate::generator::{Kind, Size};
 use crate::report;
 use anyhow::{Result, ensure};
 use serde::Serialize;
@@ -16,13 +20,19 @@ use tidegate_dataplane::engine::PollMode;
 /// How to compare.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Args {
-    /// Rounds; in each, every forwarder has a turn at every number of flows
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    /// Rounds; in each, every forwarder has a turn at every load
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
-    /// Numbers of flows
-    #[arg(long, value_delimiter = ',', default_values_t = [1, 10_000],
-          value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    /// Only these kinds of load
+    #[arg(long, value_enum, value_delimiter = ',')]
+    work: Vec<WorkKind>,
+    /// Only these numbers of established flows, 1 to 1,000,000
+    #[arg(long, value_delimiter = ',',
+          value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     flows: Vec<u32>,
+    /// Only these sizes of frames, with their check sequence: 64 to 1518, or `imix`
+    #[arg(long, value_delimiter = ',')]
+    size: Vec<Size>,
     /// Only these forwarders, by their names in the table
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
@@ -36,7 +46,7 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 0.7)]
     flood_seconds: f64,
     /// The first paced load, in million packets per second
-    #[arg(long, default_value_t = 0.1)]
+    #[arg(long, default_value_t = 0.4)]
     rate_first: f64,
     /// The largest paced load, in million packets per second
     #[arg(long, default_value_t = 3.2)]
@@ -100,17 +110,45 @@ pub(crate) fn run(args: &Args, interrupt: &Interrupt) -> Result<()> {
 fn turns(args: &Args, interrupt: &Interrupt) -> Result<Vec<Turn>> {
     let forwarders = forwarders(&args.only)?;
     let plan = plan(args);
-    let mut turns = Vec::new();
+    let table = Conntrack::open()?;
+    let scenarios = chosen(&args.work, &args.flows, &args.size);
+    let mut turns: Vec<Turn> = Vec::new();
     for round in 1..=args.rounds {
-        for flows in &args.flows {
-            for forwarder in &forwarders {
-                let turn = measure(forwarder.as_ref(), &plan, (*flows, round), interrupt)?;
+        for scenario in &scenarios {
+            let is_in = |forwarder: &dyn Forwarder| {
+                let is_named = !args.only.is_empty() || meets(forwarder.name(), scenario);
+                is_named && forwarder.can(scenario)
+            };
+            for forwarder in forwarders.iter().filter(|f| is_in(f.as_ref())) {
+                table.make_room(scenario.flows_max()?)?;
+                let expected_pps = limit_before(&turns, forwarder.name(), scenario);
+                let task = Task { round, scenario: *scenario, expected_pps };
+                let turn = measure(forwarder.as_ref(), &plan, &task, interrupt)?;
                 report::progress(&table::line(&turn));
                 turns.push(turn);
+                conntrack::settle()?;
             }
         }
     }
+    ensure!(!turns.is_empty(), "none of the forwarders in --only can do what is asked");
     Ok(turns)
+}
+
+/// Whether a forwarder meets a load where nobody chooses: all of them would take half an hour.
+fn meets(forwarder: &str, scenario: &Scenario) -> bool {
+    let is_least = scenario.size == Size::LEAST;
+    match forwarder {
+        "bare" | "tidegate" | "iptables" | "nftables" | "haproxy" => true,
+        "testpmd" => scenario.work != Work::Stream(1_000_000),
+        "xdp-prototype" => is_least && matches!(scenario.work, Work::Stream(1 | 10_000)),
+        _ => is_least && scenario.work == Work::Stream(10_000),
+    }
+}
+
+/// The largest load that a forwarder carried in the last round, to begin near it.
+fn limit_before(turns: &[Turn], forwarder: &str, scenario: &Scenario) -> Option<f64> {
+    let same = |t: &&Turn| t.forwarder == forwarder && t.scenario == *scenario;
+    turns.iter().rev().find(same)?.best()?.asked_pps
 }
 
 fn plan(args: &Args) -> Plan {
@@ -138,9 +176,12 @@ pub(crate) fn forwarders(only: &[String]) -> Result<Vec<Box<dyn Forwarder>>> {
         Box::new(bare("bare", Placement::Sender, None)),
         Box::new(tidegate("tidegate", Placement::Sender, PollMode::Busy)),
         Box::new(tidegate("tidegate-adaptive", Placement::Sender, PollMode::Adaptive)),
+        Box::new(Testpmd { cpu }),
         Box::new(Kernel::Iptables),
         Box::new(Kernel::Nftables),
+        Box::new(Proxy { cpu }),
         Box::new(Kernel::Routing),
+        Box::new(Prototype),
         Box::new(bare("bare-one-cpu", Placement::Forwarder, Some(IDLE_SPIN))),
         Box::new(tidegate("tidegate-one-cpu", Placement::Forwarder, PollMode::Adaptive)),
     ];

@@ -2,14 +2,22 @@
 
 mod bare;
 mod kernel;
+mod prototype;
+mod proxy;
+mod rules;
+mod testpmd;
 mod tidegate;
 
 pub(crate) use bare::Bare;
 pub(crate) use kernel::Kernel;
+pub(crate) use prototype::Prototype;
+pub(crate) use proxy::Proxy;
+pub(crate) use testpmd::Testpmd;
 pub(crate) use tidegate::{LATENCY_SAMPLE, Tidegate};
 
-use super::napi::Placement;
-use super::rig::{NODE_PORT, Rig};
+use super::bed::napi::Placement;
+use super::bed::rig::{NODE_PORT, Rig};
+use super::scenario::{Scenario, Work};
 use anyhow::Result;
 use core::net::SocketAddrV4;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -30,14 +38,32 @@ pub(crate) trait Forwarder: Sync {
     /// On whose CPU the gateway receives.
     fn placement(&self) -> Placement;
 
+    /// Whether it can do what a scenario asks.
+    fn can(&self, scenario: &Scenario) -> bool;
+
+    /// Whether flows must have come by once before they are measured as established.
+    fn keeps_flows(&self) -> bool {
+        true
+    }
+
     /// What the packets are sent to.
-    fn destination(&self) -> SocketAddrV4 {
+    fn destination(&self, _rig: &Rig) -> SocketAddrV4 {
         SocketAddrV4::new(GATEWAY, NODE_PORT)
     }
 
     /// Forwards until the session is over. Called on a thread inside the gateway's namespace; says
     /// [`Session::ready`] once packets may come.
-    fn serve(&self, rig: &Rig, session: &Session) -> Result<()>;
+    fn serve(&self, rig: &Rig, scenario: &Scenario, session: &Session) -> Result<()>;
+}
+
+/// Has the gateway receive by NAPI where no XDP program of its own brings it: by GRO. The inner
+/// interface needs it for what the servers' XDP program sends.
+fn give_napi(rig: &Rig, scenario: &Scenario) -> Result<()> {
+    rig.gateway().run("ethtool -K eth0 gro on")?;
+    if scenario.work == Work::Connections {
+        rig.gateway().run("ethtool -K eth1 gro on")?;
+    }
+    Ok(())
 }
 
 /// The time during which a forwarder serves.

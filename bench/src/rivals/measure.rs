@@ -1,25 +1,24 @@
-//! One forwarder, one number of flows, one turn: rising paced loads, then as much as there is.
+//! One forwarder, one scenario, one turn: paced loads up to the limit, then as much as there is.
 
-use super::cpu::CpuClock;
+use super::bed::cpu::CpuClock;
+use super::bed::ends::Ends;
+use super::bed::napi::{self, Placement};
+use super::bed::rig::Rig;
 use super::forwarder::{Forwarder, Session};
-use super::napi::{self, Placement};
-use super::rig::Rig;
+use super::point::{LOSS_MAX, Point, best, point};
+use super::scenario::{Scenario, Work};
+use super::search::Search;
 use crate::generator::{Kind, Load, Rate, Sent};
-use crate::numbers::{float, ratio};
+use crate::numbers::float;
 use anyhow::{Context as _, Result, anyhow, ensure};
 use serde::Serialize;
+use std::cell::Cell;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 use tidegate_control::demo::Interrupt;
 
-/// A paced load that loses less counts as carried.
-pub(crate) const LOSS_MAX: f64 = 0.005;
-
 /// A load that every forwarder should carry, to compare their cost.
 const COMMON_PPS: f64 = 200_000.0;
-
-/// A generator that sends less than this share of the rate is the limit itself.
-const KEPT_RATE_MIN: f64 = 0.98;
 
 /// Where everything runs, and how long.
 #[derive(Debug, Clone, Serialize)]
@@ -42,35 +41,21 @@ pub(crate) struct Plan {
     pub(crate) rate_max_pps: f64,
 }
 
-/// One load and what became of it.
-#[derive(Debug, Clone, Copy, Serialize)]
-pub(crate) struct Point {
-    /// Packets per second asked of the generator; `None` for as many as it can.
-    pub(crate) asked_pps: Option<f64>,
-    pub(crate) sent_pps: f64,
-    pub(crate) delivered_pps: f64,
-    /// Share of the sent packets that did not arrive.
-    pub(crate) loss: f64,
-    /// The gateway's CPU time per million delivered packets.
-    pub(crate) cpu_seconds_per_million: f64,
-    /// The generator could not keep the rate: it is the limit, not the forwarder.
-    pub(crate) is_generator_bound: bool,
-}
-
 /// All loads of one turn.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Turn {
     pub(crate) round: u32,
     pub(crate) forwarder: &'static str,
     pub(crate) placement: Placement,
-    pub(crate) flows: u32,
+    pub(crate) scenario: Scenario,
     /// The loads that looked for the limit, in the order in which they were tried.
     pub(crate) paced: Vec<Point>,
     /// The largest load that was carried, once more and longer: its cost.
     pub(crate) at_best: Option<Point>,
-    /// The load [`COMMON_PPS`]: its cost.
-    pub(crate) at_common: Point,
-    pub(crate) flood: Point,
+    /// The load [`COMMON_PPS`] of established flows: its cost.
+    pub(crate) at_common: Option<Point>,
+    /// As much as the generator can, but for connections: SYNs without end are an attack.
+    pub(crate) flood: Option<Point>,
 }
 
 impl Turn {
@@ -87,36 +72,27 @@ impl Turn {
     }
 }
 
-fn best(points: &[Point]) -> Option<&Point> {
-    let carried = points.iter().filter(|p| p.is_carried());
-    carried.max_by(|a, b| a.asked_pps.unwrap_or(0.0).total_cmp(&b.asked_pps.unwrap_or(0.0)))
-}
-
-impl Point {
-    fn is_carried(&self) -> bool {
-        self.loss < LOSS_MAX && !self.is_generator_bound
-    }
-}
-
 /// Measures `forwarder` on a rig of its own.
 pub(crate) fn measure(
     forwarder: &dyn Forwarder,
     plan: &Plan,
-    (flows, round): (u32, u32),
+    task: &Task,
     interrupt: &Interrupt,
 ) -> Result<Turn> {
-    let rig = Rig::build()?;
+    let (rig, sink) = task.build()?;
     let (sender, ready) = channel();
     let session = Session::new(sender);
     let serve = || {
-        let result = rig.gateway().enter(|| forwarder.serve(&rig, &session));
+        let result = rig.gateway().enter(|| forwarder.serve(&rig, &task.scenario, &session));
         // Whoever waits for readiness must not wait for ever.
         session.ready();
         result
     };
     std::thread::scope(|scope| {
         let service = scope.spawn(serve);
-        let course = Course { rig: &rig, forwarder, plan, flows, round, interrupt };
+        let sink = &sink;
+        let next_flow = Cell::new(0);
+        let course = Course { rig: &rig, sink, forwarder, plan, task, interrupt, next_flow };
         let measured = course.run(&ready);
         session.end();
         let served = service.join().map_err(|_panic| anyhow!("the forwarder panicked"))?;
@@ -125,13 +101,46 @@ pub(crate) fn measure(
     })
 }
 
+/// Which turn.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Task {
+    pub(crate) round: u32,
+    pub(crate) scenario: Scenario,
+    /// The largest load that was carried in the round before.
+    pub(crate) expected_pps: Option<f64>,
+}
+
+impl Task {
+    /// A rig, and who counts what was forwarded.
+    fn build(&self) -> Result<(Rig, Sink)> {
+        let backends = self.scenario.backends();
+        if self.scenario.work != Work::Connections {
+            return Ok((Rig::with_backends(backends)?, Sink::Interface));
+        }
+        let rig = Rig::without_sink(backends)?;
+        let ends = Ends::attach(&rig)?;
+        Ok((rig, Sink::Ends(ends)))
+    }
+}
+
+/// Who counts.
+#[derive(Debug)]
+enum Sink {
+    /// The backends' interface: packets.
+    Interface,
+    /// The client's end: completed connections.
+    Ends(Ends),
+}
+
 struct Course<'a> {
     rig: &'a Rig,
+    sink: &'a Sink,
     forwarder: &'a dyn Forwarder,
     plan: &'a Plan,
-    flows: u32,
-    round: u32,
+    task: &'a Task,
     interrupt: &'a Interrupt,
+    /// Where every packet is a new flow: the next one's number.
+    next_flow: Cell<u32>,
 }
 
 impl Course<'_> {
@@ -145,46 +154,69 @@ impl Course<'_> {
         let long = self.plan.paced_seconds;
         let best_pps = best(&paced).and_then(|point| point.asked_pps);
         Ok(Turn {
-            round: self.round,
+            round: self.task.round,
             forwarder: self.forwarder.name(),
             placement: self.forwarder.placement(),
-            flows: self.flows,
+            scenario: self.task.scenario,
             at_best: best_pps.map(|pps| self.point(Rate::Paced(pps), long)).transpose()?,
-            at_common: self.point(Rate::Paced(COMMON_PPS), long)?,
-            flood: self.point(Rate::Full, self.plan.flood_seconds)?,
+            at_common: self.at_common()?,
+            flood: self.flooded()?,
             paced,
         })
     }
 
-    /// Every flow is known before anything is measured; and packets do arrive.
+    fn at_common(&self) -> Result<Option<Point>> {
+        let is_stream = matches!(self.task.scenario.work, Work::Stream(_));
+        let rate = is_stream.then_some(Rate::Paced(COMMON_PPS));
+        rate.map(|rate| self.point(rate, self.plan.paced_seconds)).transpose()
+    }
+
+    fn flooded(&self) -> Result<Option<Point>> {
+        let is_flood = self.task.scenario.work != Work::Connections;
+        is_flood.then(|| self.point(Rate::Full, self.plan.flood_seconds)).transpose()
+    }
+
+    /// Packets do arrive, and every flow is known before anything is measured: they are sent until
+    /// all of them have come through.
     fn warm_up(&self) -> Result<()> {
-        let seconds = 0.1 + f64::from(self.flows) * 2.0 / WARM_UP_PPS;
-        let load = self.load(Rate::Paced(WARM_UP_PPS), seconds);
-        let before = self.rig.delivered()?;
-        let sent = load.run(self.rig.client_ns())?;
-        let arrived = self.settled()? - before;
+        let (rate, seconds) = self.warm_up_load();
+        let (mut sent, mut arrived) = (0, 0);
+        for _ in 0..WARM_UPS_MAX {
+            let before = self.delivered()?;
+            let load = self.load(Rate::Paced(rate), seconds).run(self.rig.client_ns())?;
+            self.pass_flows(&load)?;
+            (sent, arrived) = (load.packets, self.settled()? - before);
+            if arrived + sent / WARM_UP_LOSS >= sent {
+                return Ok(());
+            }
+        }
         let name = self.forwarder.name();
-        ensure!(arrived * 2 > sent.packets, "{name} delivered {arrived} of {}", sent.packets);
+        ensure!(arrived * 2 > sent, "{name} delivered {arrived} of {sent} that are to warm it up");
         Ok(())
     }
 
-    /// Doubles the load until one is not carried, then halves the gap between the last that was and
-    /// the first that was not.
+    /// Packets per second, and how long.
+    fn warm_up_load(&self) -> (f64, f64) {
+        let flows = match self.task.scenario.work {
+            Work::Stream(flows) if self.forwarder.keeps_flows() => f64::from(flows),
+            Work::Connections => return (CONNECTIONS_PPS, 0.1),
+            Work::Stream(_) | Work::NewFlows => 0.0,
+        };
+        let rate = if flows > WARM_UP_FEW { WARM_UP_MANY_PPS } else { WARM_UP_PPS };
+        (rate, 0.1 + flows * 1.02 / rate)
+    }
+
+    /// Looks for the largest load that is carried.
     fn climb(&self) -> Result<Vec<Point>> {
         let mut points = Vec::new();
-        let (mut low, mut high) = (0.0, f64::INFINITY);
-        let mut rate = self.plan.rate_first_pps;
-        while rate <= self.plan.rate_max_pps && high.is_infinite() {
-            *(if self.is_carried(rate, &mut points)? { &mut low } else { &mut high }) = rate;
-            rate *= 2.0;
-        }
-        for _ in 0..HALVINGS_MAX {
-            if high.is_infinite() || high - low < high * GAP {
-                break;
-            }
-            let middle = f64::midpoint(low, high);
-            let is_carried = self.is_carried(middle, &mut points)?;
-            *(if is_carried { &mut low } else { &mut high }) = middle;
+        let first = match self.task.scenario.work {
+            Work::Connections => CONNECTIONS_PPS,
+            _ => self.plan.rate_first_pps,
+        };
+        let mut search = Search::new(first, self.plan.rate_max_pps, self.task.expected_pps);
+        while let Some(rate) = search.next() {
+            let is_carried = self.is_carried(rate, &mut points)?;
+            search.tell(rate, is_carried);
         }
         Ok(points)
     }
@@ -193,26 +225,32 @@ impl Course<'_> {
     /// taken for the forwarder's limit.
     fn is_carried(&self, rate: f64, points: &mut Vec<Point>) -> Result<bool> {
         for _ in 0..TRIES {
-            let point = self.point(Rate::Paced(rate), self.plan.probe_seconds)?;
+            let point = self.point(Rate::Paced(rate), self.probe_seconds())?;
             points.push(point);
-            if point.is_carried() {
-                return Ok(true);
+            if point.is_carried() || point.loss > LOSS_CLEAR {
+                return Ok(point.is_carried());
             }
         }
         Ok(false)
     }
 
+    fn probe_seconds(&self) -> f64 {
+        let is_slow = self.task.scenario.work == Work::Connections;
+        self.plan.probe_seconds * if is_slow { 3.0 } else { 1.0 }
+    }
+
     fn point(&self, rate: Rate, seconds: f64) -> Result<Point> {
         self.interrupt.check()?;
         let load = self.load(rate, seconds);
-        let before = self.rig.delivered()?;
+        let before = self.delivered()?;
         let (sent, window) = std::thread::scope(|scope| {
             let sending = scope.spawn(|| load.run(self.rig.client_ns()));
             let window = self.watch(load.duration);
             (sending.join(), window)
         });
         let sent = sent.map_err(|_panic| anyhow!("the generator panicked"))??;
-        let delivered = self.settled()?.saturating_sub(before);
+        self.pass_flows(&sent)?;
+        let delivered = self.delivered_in_time()?.saturating_sub(before);
         Ok(point(rate, &sent, delivered, window?))
     }
 
@@ -222,7 +260,7 @@ impl Course<'_> {
         std::thread::sleep(duration.mul_f64(WATCH_FROM));
         let read = || -> Result<_> {
             let clock = CpuClock::read(self.plan.generator_cpu, self.plan.forwarder_cpu)?;
-            Ok((clock, self.rig.delivered()?))
+            Ok((clock, self.delivered()?))
         };
         let (clock, before) = read()?;
         std::thread::sleep(duration.mul_f64(WATCH_UNTIL - WATCH_FROM));
@@ -238,23 +276,54 @@ impl Course<'_> {
         };
         Load {
             kind,
-            route: self.rig.route(self.forwarder.destination()),
+            route: self.rig.route(self.forwarder.destination(self.rig)),
             name: self.rig.client.name.into(),
             index: self.rig.client.index,
-            flows: self.flows,
+            flows: self.task.scenario.tuples(),
+            flow_first: self.next_flow.get(),
+            shape: self.task.scenario.shape(),
             rate,
             duration: Duration::from_secs_f64(seconds),
             cpu: self.plan.generator_cpu,
         }
     }
 
+    /// Packets that were forwarded, or connections that were completed.
+    fn delivered(&self) -> Result<u64> {
+        match self.sink {
+            Sink::Interface => self.rig.delivered(),
+            Sink::Ends(ends) => ends.completed(),
+        }
+    }
+
+    /// No tuple comes again where every packet is a new flow.
+    fn pass_flows(&self, sent: &Sent) -> Result<()> {
+        if !matches!(self.task.scenario.work, Work::Stream(_)) {
+            let next = u64::from(self.next_flow.get()) + sent.packets;
+            self.next_flow.set(u32::try_from(next).context("count new flows")?);
+        }
+        Ok(())
+    }
+
+    /// The count at the end of a load. Packets that wait in rings are few; but a proxy works off
+    /// connections that have waited for a second, and what is late was not carried.
+    fn delivered_in_time(&self) -> Result<u64> {
+        if self.task.scenario.work != Work::Connections {
+            return self.settled();
+        }
+        std::thread::sleep(IN_FLIGHT);
+        let in_time = self.delivered()?;
+        self.settled()?;
+        Ok(in_time)
+    }
+
     /// The count of delivered packets once it stands still.
     fn settled(&self) -> Result<u64> {
         let deadline = Instant::now() + Duration::from_secs(1);
-        let mut last = self.rig.delivered()?;
+        let mut last = self.delivered()?;
         while Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(10));
-            let now = self.rig.delivered()?;
+            let now = self.delivered()?;
             if now == last {
                 break;
             }
@@ -267,50 +336,31 @@ impl Course<'_> {
 /// Gentle enough for every forwarder to make its flows.
 const WARM_UP_PPS: f64 = 100_000.0;
 
-/// Tries for each load before it counts as not carried.
-const TRIES: usize = 5;
+/// A loss that no other work on the machine explains: once is enough.
+const LOSS_CLEAR: f64 = 0.15;
 
-/// The limit is found to within this share of itself ...
-const GAP: f64 = 0.03;
+/// Tries for each other load before it counts as not carried.
+const TRIES: usize = 4;
 
-/// ... or after so many halvings.
-const HALVINGS_MAX: usize = 6;
+/// Loads to warm up with: enough for a forwarder that takes in half of the new flows of each.
+const WARM_UPS_MAX: u32 = 6;
+
+/// All flows are known once less than this part of a load is lost.
+const WARM_UP_LOSS: u64 = 1_000;
+
+/// Soon over with a million flows.
+const WARM_UP_MANY_PPS: f64 = 200_000.0;
+
+/// So many flows are few.
+const WARM_UP_FEW: f64 = 100_000.0;
+
+/// The first load of connections, a second: each is six packets and two ends' work.
+const CONNECTIONS_PPS: f64 = 10_000.0;
+
+/// How long a connection may be under way: longer than the generator's last batch takes, and 2 % of
+/// a load's time.
+const IN_FLIGHT: Duration = Duration::from_millis(5);
 
 /// The part of a load's time in which CPU time is measured.
 const WATCH_FROM: f64 = 0.2;
 const WATCH_UNTIL: f64 = 0.9;
-
-fn point(rate: Rate, sent: &Sent, delivered: u64, cpu_seconds_per_million: f64) -> Point {
-    let asked_pps = match rate {
-        Rate::Paced(pps) => Some(pps),
-        Rate::Full => None,
-    };
-    let lost = sent.packets.saturating_sub(delivered);
-    Point {
-        asked_pps,
-        sent_pps: sent.rate_pps(),
-        delivered_pps: ratio(delivered, sent.elapsed.as_secs_f64()),
-        loss: ratio(lost, float(sent.packets)),
-        cpu_seconds_per_million,
-        is_generator_bound: asked_pps.is_some_and(|pps| sent.rate_pps() < pps * KEPT_RATE_MIN),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn sent(packets: u64) -> Sent {
-        Sent { packets, elapsed: Duration::from_secs(2) }
-    }
-
-    #[test]
-    fn a_load_is_carried_only_if_it_was_offered_and_arrived() {
-        let carried = point(Rate::Paced(1000.0), &sent(2000), 1995, 1.0);
-        assert!(carried.is_carried());
-        assert!((carried.loss - 0.0025).abs() < 1e-9);
-        assert!((carried.delivered_pps - 997.5).abs() < 1e-6);
-        assert!(!point(Rate::Paced(1000.0), &sent(2000), 1980, 1.0).is_carried());
-        assert!(!point(Rate::Paced(2000.0), &sent(2000), 2000, 1.0).is_carried());
-    }
-}

@@ -1,18 +1,20 @@
-//! tidegate against a bare forwarder and against the kernel, on veths between three namespaces.
+//! tidegate against a bare forwarder, the kernel, and programs that many use, on veths between
+//! three namespaces.
 
+mod bed;
 mod contest;
-mod cpu;
 mod forwarder;
 mod measure;
-mod napi;
-mod priority;
+mod point;
 mod recording;
-pub(crate) mod rig;
+mod scenario;
+mod search;
 mod table;
 
+pub(crate) use bed::napi::{Placement, receive_on};
+pub(crate) use bed::priority::Precedence;
+pub(crate) use bed::rig::{self, Link, Rig};
 pub(crate) use contest::{Args, forwarders, run};
 pub(crate) use forwarder::{Forwarder, Session};
-pub(crate) use napi::{Placement, receive_on};
-pub(crate) use priority::Precedence;
 pub(crate) use recording::{RecordingArgs, recording};
-pub(crate) use rig::{Link, Rig};
+pub(crate) use scenario::Scenario;

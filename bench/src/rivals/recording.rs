@@ -1,11 +1,12 @@
 //! What it costs to record latencies: tidegate under a flood, with none recorded and with as many
 //! as by default, in turn.
 
+use super::bed::napi::Placement;
+use super::bed::priority::Precedence;
 use super::contest::{FORWARDER_CPU, GENERATOR_CPU};
 use super::forwarder::{LATENCY_SAMPLE, Tidegate};
-use super::measure::{Plan, measure};
-use super::napi::Placement;
-use super::priority::Precedence;
+use super::measure::{Plan, Task, measure};
+use super::scenario::Scenario;
 use crate::generator::Kind;
 use crate::numbers::Spread;
 use crate::report;
@@ -110,6 +111,7 @@ fn flooded(
         rate_first_pps: 100_000.0,
         rate_max_pps: 100_000.0,
     };
-    let turn = measure(&tidegate, &plan, (args.flows, round), interrupt)?;
-    Ok(turn.flood.delivered_pps)
+    let task = Task { round, scenario: Scenario::stream(args.flows), expected_pps: None };
+    let turn = measure(&tidegate, &plan, &task, interrupt)?;
+    Ok(turn.flood.context("flood tidegate")?.delivered_pps)
 }

@@ -3,8 +3,9 @@
 
 use super::{Forwarder, Session};
 use crate::bpf;
-use crate::rivals::napi::Placement;
-use crate::rivals::rig::{Link, Rig};
+use crate::rivals::bed::napi::Placement;
+use crate::rivals::bed::rig::{Link, Rig};
+use crate::rivals::scenario::{Scenario, Work};
 use anyhow::{Context as _, Result};
 use arrayvec::ArrayVec;
 use libbpf_rs::{MapCore as _, MapFlags};
@@ -40,7 +41,15 @@ impl Forwarder for Bare {
         self.placement
     }
 
-    fn serve(&self, rig: &Rig, session: &Session) -> Result<()> {
+    fn can(&self, scenario: &Scenario) -> bool {
+        matches!(scenario.work, Work::Stream(_))
+    }
+
+    fn keeps_flows(&self) -> bool {
+        false
+    }
+
+    fn serve(&self, rig: &Rig, _scenario: &Scenario, session: &Session) -> Result<()> {
         affinity::pin(self.cpu)?;
         let object = bpf::load(BARE, None)?;
         let program = bpf::program(&object, "bare")?;

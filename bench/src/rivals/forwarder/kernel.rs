@@ -1,8 +1,9 @@
 //! The kernel, with the rules that kube-proxy would have set, and without any.
 
-use super::{Forwarder, Session};
-use crate::rivals::napi::Placement;
-use crate::rivals::rig::{BACKEND_PORT, BACKENDS, NODE_PORT, Rig};
+use super::{Forwarder, Session, rules};
+use crate::rivals::bed::napi::Placement;
+use crate::rivals::bed::rig::{BACKEND_PORT, NODE_PORT, Rig};
+use crate::rivals::scenario::{Scenario, Work};
 use anyhow::{Context as _, Result, ensure};
 use core::net::SocketAddrV4;
 use std::io::Write as _;
@@ -24,17 +25,19 @@ pub(crate) enum Kernel {
 }
 
 impl Kernel {
-    fn install(self, rig: &Rig) -> Result<()> {
+    fn install(self, rig: &Rig, scenario: &Scenario) -> Result<()> {
         let gateway = rig.gateway();
+        let fill = |template| rules::fill(template, &rig.backends, scenario.protocol());
         match self {
             Self::Iptables => {
-                let legacy = feed(gateway.command("iptables-legacy-restore"), IPTABLES);
-                legacy.or_else(|_| feed(gateway.command("iptables-restore"), IPTABLES))
+                let rules = fill(IPTABLES);
+                let legacy = feed(gateway.command("iptables-legacy-restore"), &rules);
+                legacy.or_else(|_| feed(gateway.command("iptables-restore"), &rules))
             }
             Self::Nftables => {
                 let mut nft = gateway.command("nft");
                 nft.args(["-f", "-"]);
-                feed(nft, NFTABLES)
+                feed(nft, &fill(NFTABLES))
             }
             Self::Routing => Ok(()),
         }
@@ -54,17 +57,20 @@ impl Forwarder for Kernel {
         Placement::Forwarder
     }
 
-    fn destination(&self) -> SocketAddrV4 {
+    fn can(&self, scenario: &Scenario) -> bool {
+        *self != Self::Routing || matches!(scenario.work, Work::Stream(_))
+    }
+
+    fn destination(&self, rig: &Rig) -> SocketAddrV4 {
         match self {
             Self::Iptables | Self::Nftables => SocketAddrV4::new(GATEWAY, NODE_PORT),
-            Self::Routing => SocketAddrV4::new(BACKENDS[0], BACKEND_PORT),
+            Self::Routing => SocketAddrV4::new(rig.backends[0], BACKEND_PORT),
         }
     }
 
-    fn serve(&self, rig: &Rig, session: &Session) -> Result<()> {
-        // GRO gives a veth the NAPI that it else has only with an XDP program.
-        rig.gateway().run("ethtool -K eth0 gro on")?;
-        self.install(rig)?;
+    fn serve(&self, rig: &Rig, scenario: &Scenario, session: &Session) -> Result<()> {
+        super::give_napi(rig, scenario)?;
+        self.install(rig, scenario)?;
         session.ready();
         session.wait(|| ());
         Ok(())
@@ -85,12 +91,16 @@ fn feed(mut command: Command, text: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rivals::bed::rig::backends;
+    use tidegate_dataplane::types::Protocol;
 
     #[test]
     fn the_rules_name_the_rigs_addresses() {
-        for rules in [IPTABLES, NFTABLES] {
-            assert!(rules.contains(&NODE_PORT.to_string()));
-            for backend in BACKENDS {
+        let backends = backends(3);
+        for template in [IPTABLES, NFTABLES] {
+            let rules = rules::fill(template, &backends, Protocol::Udp);
+            assert!(rules.contains(&NODE_PORT.to_string()) && !rules.contains("{number}"));
+            for backend in &backends {
                 assert!(rules.contains(&format!("{backend}:{BACKEND_PORT}")), "{backend}");
             }
         }

@@ -2,12 +2,14 @@
 //! masquerading, latency sampled as by default.
 
 use super::{Forwarder, Session};
-use crate::rivals::napi::Placement;
-use crate::rivals::rig::{BACKEND_PORT, BACKENDS, Link, NODE_PORT, Rig, link};
+use crate::rivals::bed::napi::Placement;
+use crate::rivals::bed::rig::{BACKEND_PORT, Link, NODE_PORT, Rig, link};
+use crate::rivals::scenario::Scenario;
 use anyhow::{Context as _, Result};
-use core::net::IpAddr;
+use core::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use tidegate_control::demo::rig::GATEWAY;
+use tidegate_dataplane::admission::Admission;
 use tidegate_dataplane::engine::{
     AttachMode, AttachRequest, CopyMode, Engine, EngineConfig, KernelRoad, PollMode,
 };
@@ -17,7 +19,7 @@ use tidegate_dataplane::snapshot::{
     NextHopState, Picker, Selection, ServicePort, Side, Snapshot,
 };
 use tidegate_dataplane::types::{
-    BackendSlot, InterfaceSlot, IpAddress, L4Port, NextHopId, Protocol, ServiceId,
+    BackendSlot, InterfaceSlot, IpAddress, L4Port, NextHopId, PortRange, Protocol, ServiceId,
 };
 
 const OUTER: InterfaceSlot = InterfaceSlot(1);
@@ -46,9 +48,13 @@ impl Forwarder for Tidegate {
         self.placement
     }
 
-    fn serve(&self, rig: &Rig, session: &Session) -> Result<()> {
-        let mut engine = self.start(rig)?;
-        engine.publish_all(snapshot(rig)?)?;
+    fn can(&self, _scenario: &Scenario) -> bool {
+        true
+    }
+
+    fn serve(&self, rig: &Rig, scenario: &Scenario, session: &Session) -> Result<()> {
+        let mut engine = self.start(rig, scenario)?;
+        engine.publish_all(snapshot(rig, scenario.protocol())?)?;
         session.ready();
         session.wait(|| {
             engine.tick();
@@ -59,7 +65,7 @@ impl Forwarder for Tidegate {
 }
 
 impl Tidegate {
-    fn start(&self, rig: &Rig) -> Result<Engine> {
+    fn start(&self, rig: &Rig, scenario: &Scenario) -> Result<Engine> {
         let gateway = rig.gateway();
         gateway.ip("link add tidegate0 type veth peer name tidegate1")?;
         gateway.ip("link set tidegate0 up")?;
@@ -72,6 +78,11 @@ impl Tidegate {
         config.worker_cpus = vec![Some(self.cpu)];
         config.poll_mode = self.poll_mode;
         config.latency_sample = self.latency_sample;
+        config.flows_max = scenario.flows_max()?;
+        config.admission = Admission::for_flows(config.flows_max);
+        if scenario.is_crowded() {
+            config.source_ports = PortRange::new_checked(1_024, 65_535).context("name ports")?;
+        }
         config.ring_size = super::RING;
         config.frames_per_queue = super::FRAMES / config.queues_per_worker_max.max(1);
         let mut engine = Engine::start(config)?;
@@ -97,25 +108,23 @@ fn request(slot: InterfaceSlot, end: &Link) -> AttachRequest {
     }
 }
 
-fn snapshot(rig: &Rig) -> Result<Snapshot> {
-    let addresses = BACKENDS.map(|address| IpAddress::from(IpAddr::V4(address)));
+fn snapshot(rig: &Rig, protocol: Protocol) -> Result<Snapshot> {
+    let address = |address: &Ipv4Addr| IpAddress::from(IpAddr::V4(*address));
+    let addresses: Vec<IpAddress> = rig.backends.iter().map(address).collect();
     let port = L4Port::new(BACKEND_PORT);
     let service = Arc::new(ServicePort {
         id: ServiceId(1),
         namespace: "default".into(),
         name: "bench".into(),
         port_name: "".into(),
-        protocol: Protocol::Udp,
+        protocol,
         serving: Arc::new(addresses.iter().map(|address| (*address, port)).collect()),
         affinity_timeout: None,
     });
-    let key = FrontKey {
-        address: IpAddr::V4(GATEWAY).into(),
-        port: L4Port::new(NODE_PORT),
-        protocol: Protocol::Udp,
-    };
-    let outside =
-        Selection::Forward { backends: Arc::new(backends(&addresses)?), masquerade: true };
+    let key =
+        FrontKey { address: IpAddr::V4(GATEWAY).into(), port: L4Port::new(NODE_PORT), protocol };
+    let backends = Arc::new(backends(&addresses, protocol)?);
+    let outside = Selection::Forward { backends, masquerade: true };
     let front = Front {
         key,
         kind: FrontKind::NodePort,
@@ -141,14 +150,10 @@ fn snapshot(rig: &Rig) -> Result<Snapshot> {
     })
 }
 
-fn backends(addresses: &[IpAddress]) -> Result<BackendSet> {
+fn backends(addresses: &[IpAddress], protocol: Protocol) -> Result<BackendSet> {
     let port = L4Port::new(BACKEND_PORT);
-    let identity = |address: &IpAddress| MaglevBackend {
-        address: *address,
-        port,
-        protocol: Protocol::Udp,
-        weight: 1,
-    };
+    let identity =
+        |address: &IpAddress| MaglevBackend { address: *address, port, protocol, weight: 1 };
     let identities: Vec<_> = addresses.iter().map(identity).collect();
     let table = MaglevTable::try_new(&identities, table_size(identities.len()), 0)?;
     let backend = |(address, number): (&IpAddress, u32)| Backend {

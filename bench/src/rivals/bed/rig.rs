@@ -7,18 +7,21 @@ use std::fs;
 use tidegate_control::demo::rig::{CLIENT, GATEWAY, NetNs, RigPlan, Topology};
 use tidegate_dataplane::types::{IfIndex, MacAddress};
 
-/// The backends' addresses, in the rule files too.
-pub(crate) const BACKENDS: [Ipv4Addr; 3] =
-    [Ipv4Addr::new(10, 0, 0, 2), Ipv4Addr::new(10, 0, 0, 3), Ipv4Addr::new(10, 0, 0, 4)];
+/// Backends that are enough for some ten thousand masqueraded flows.
+pub(crate) const BACKENDS_FEW: u8 = 3;
 
-/// The backends' port, in the rule files too.
+/// The backends' port.
 pub(crate) const BACKEND_PORT: u16 = 9;
 
 /// The node port, in the rule files too.
 pub(crate) const NODE_PORT: u16 = 30_090;
 
-/// Source addresses that flows may have: more than 100,000 flows.
-const CLIENTS: u8 = 4;
+/// The flows' first source address. It and those that follow lie behind the client, in a network
+/// kept for benchmarks (RFC 2544 appendix C.2.2).
+const SOURCE: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
+
+/// All of them.
+const SOURCES: &str = "198.18.0.0/15";
 
 /// One end of a cable.
 #[derive(Debug, Clone)]
@@ -32,6 +35,8 @@ pub(crate) struct Link {
 #[derive(Debug)]
 pub(crate) struct Rig {
     topology: Topology,
+    /// Addresses of the backends.
+    pub(crate) backends: Vec<Ipv4Addr>,
     pub(crate) client: Link,
     /// The gateway's interface towards the client.
     pub(crate) outer: Link,
@@ -41,17 +46,14 @@ pub(crate) struct Rig {
 }
 
 impl Rig {
-    /// Builds it: addresses and neighbours are all known from the start.
+    /// Builds it with few backends.
     pub(crate) fn build() -> Result<Self> {
-        let topology = RigPlan::new("bench").build()?;
-        let rig = Self {
-            client: link(topology.client(), "eth0")?,
-            outer: link(topology.gateway(), "eth0")?,
-            inner: link(topology.gateway(), "eth1")?,
-            backend: link(topology.node2(), "eth0")?,
-            topology,
-        };
-        rig.introduce()?;
+        Self::with_backends(BACKENDS_FEW)
+    }
+
+    /// Builds it: addresses and neighbours are all known from the start. Backends drop what comes.
+    pub(crate) fn with_backends(count: u8) -> Result<Self> {
+        let rig = Self::without_sink(count)?;
         let sink = "add table netdev sink ; add chain netdev sink input \
             { type filter hook ingress device eth0 priority 0 ; } ; \
             add rule netdev sink input drop";
@@ -59,19 +61,29 @@ impl Rig {
         Ok(rig)
     }
 
+    /// As [`Self::with_backends`], for backends that answer.
+    pub(crate) fn without_sink(count: u8) -> Result<Self> {
+        let topology = RigPlan::new("bench").build()?;
+        let rig = Self {
+            client: link(topology.client(), "eth0")?,
+            outer: link(topology.gateway(), "eth0")?,
+            inner: link(topology.gateway(), "eth1")?,
+            backend: link(topology.node2(), "eth0")?,
+            backends: backends(count),
+            topology,
+        };
+        rig.introduce()?;
+        Ok(rig)
+    }
+
     fn introduce(&self) -> Result<()> {
         let (client, gateway, node2) = (self.client_ns(), self.gateway(), self.topology.node2());
         client.ip(&neighbour(GATEWAY, self.outer.mac, "eth0"))?;
         node2.ip(&neighbour(self.topology.plan().gateway_inside(), self.inner.mac, "eth0"))?;
-        let [a, b, c, first] = CLIENT.octets();
-        for last in first..first + CLIENTS {
-            gateway.ip(&neighbour(Ipv4Addr::new(a, b, c, last), self.client.mac, "eth0"))?;
-        }
-        for backend in BACKENDS {
-            gateway.ip(&neighbour(backend, self.backend.mac, "eth1"))?;
-            if backend != self.topology.plan().node2() {
-                node2.ip(&format!("addr add {backend}/24 dev eth0"))?;
-            }
+        gateway.ip(&neighbour(CLIENT, self.client.mac, "eth0"))?;
+        gateway.ip(&format!("route add {SOURCES} via {CLIENT} dev eth0"))?;
+        for backend in &self.backends {
+            gateway.ip(&neighbour(*backend, self.backend.mac, "eth1"))?;
         }
         Ok(())
     }
@@ -98,7 +110,7 @@ impl Rig {
         Route {
             source_mac: self.client.mac,
             destination_mac: self.outer.mac,
-            source: CLIENT,
+            source: SOURCE,
             destination,
         }
     }
@@ -112,6 +124,11 @@ impl Rig {
         let packets = line.and_then(|line| line.split_whitespace().nth(1));
         packets.context("find eth0's counters")?.parse().context("read eth0's counters")
     }
+}
+
+/// The first `count` addresses of backends.
+pub(crate) fn backends(count: u8) -> Vec<Ipv4Addr> {
+    (2..).take(count.into()).map(|host| Ipv4Addr::new(10, 0, 0, host)).collect()
 }
 
 fn neighbour(address: Ipv4Addr, mac: MacAddress, device: &str) -> String {
