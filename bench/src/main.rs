@@ -55,6 +55,7 @@ fn main() -> Result<()> {
             scale::run(&scale::Args::default())?;
             pktgen::run(&pktgen::Args::default(), &interrupt)?;
             rivals::run(&args, &interrupt)?;
+            lab::run_latency(&lab::LatencyArgs::default(), &interrupt)?;
             html::run(&html::Args::default())
         }
         Command::Rivals(args) => rivals::run(&args, &interrupt),

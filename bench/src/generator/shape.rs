@@ -15,8 +15,8 @@ pub(super) const SIZES: usize = 12;
 const IMIX: [u16; SIZES] = [64, 570, 64, 64, 570, 64, 1518, 64, 570, 64, 570, 64];
 
 /// How long frames are, with their frame check sequence.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-#[serde(into = "String")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub(crate) enum Size {
     /// All alike, 64 to 1,518 bytes.
     Bytes(u16),
@@ -57,6 +57,14 @@ impl core::fmt::Display for Size {
             Self::Bytes(bytes) => write!(f, "{bytes}"),
             Self::Imix => f.write_str("IMIX"),
         }
+    }
+}
+
+impl TryFrom<String> for Size {
+    type Error = anyhow::Error;
+
+    fn try_from(text: String) -> Result<Self> {
+        text.parse()
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::data::{LatencyRow, Results};
 use crate::numbers::Spread;
+use crate::rivals::{self, Scenario};
 
 /// One aim.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,24 +25,18 @@ impl Aim {
     }
 }
 
-/// Throughput without loss, one worker: rival, flows, and the ratio wanted at least.
-const RATIOS: &[(&str, u32, f64)] = &[
-    ("bare", 1, 0.95),
-    ("bare", 10_000, 0.95),
-    ("testpmd", 1, 1.2),
-    ("testpmd", 10_000, 1.2),
-    ("iptables", 1, 1.5),
-    ("iptables", 10_000, 2.2),
-    ("nftables", 1, 1.5),
-    ("nftables", 10_000, 2.2),
-];
-
 /// The pipeline alone: flows, nanoseconds at most.
 const PIPELINE: &[(u32, f64)] = &[(10_000, 45.0), (1_000_000, 80.0)];
 
 /// All aims, also those whose figures are missing.
 pub(crate) fn all(results: &Results) -> Vec<Aim> {
-    let mut aims: Vec<Aim> = RATIOS.iter().map(|aim| ratio(results, aim)).collect();
+    let mut aims = Vec::new();
+    for load in [Scenario::stream(1), Scenario::stream(10_000), Scenario::new_flows()] {
+        for rival in ["bare", "testpmd", "iptables", "nftables"] {
+            let least = rivals::aim(("tidegate", rival), &load);
+            aims.extend(least.map(|least| ratio(results, (rival, &load), least)));
+        }
+    }
     aims.extend(PIPELINE.iter().map(|aim| pipeline(results, *aim)));
     for (rival, factor) in [("bare", 1.1), ("iptables", 1.0), ("nftables", 1.0), ("haproxy", 1.0)] {
         aims.push(latency(results, rival, factor));
@@ -49,13 +44,13 @@ pub(crate) fn all(results: &Results) -> Vec<Aim> {
     aims
 }
 
-fn ratio(results: &Results, &(rival, flows, least): &(&str, u32, f64)) -> Aim {
+fn ratio(results: &Results, (rival, load): (&str, &Scenario), least: f64) -> Aim {
     let ratios = results.rivals.iter().flat_map(|file| &file.results.ratios);
     let found: Option<Spread> = ratios
-        .filter(|r| r.dividend == "tidegate" && r.divisor == rival && r.flows == flows)
+        .filter(|r| r.dividend == "tidegate" && r.divisor == rival && r.scenario == *load)
         .find_map(|r| r.paced);
     Aim {
-        what: format!("tidegate / {rival} without loss, {flows} flows"),
+        what: format!("tidegate / {rival} without loss, {load}"),
         wanted: format!("at least {least}"),
         found: found.map(|spread| spread.to_string()),
         is_met: found.is_some_and(|spread| spread.median >= least),
@@ -79,7 +74,8 @@ fn pipeline(results: &Results, (flows, most): (u32, f64)) -> Aim {
 fn latency(results: &Results, rival: &str, factor: f64) -> Aim {
     let p99 = |name: &str| {
         let mut rows = results.latency.iter().flat_map(|file| &file.results.rows);
-        rows.find(|row: &&LatencyRow| row.forwarder == name).map(|row| row.p99_ns)
+        let row = rows.find(|row: &&LatencyRow| row.forwarder == name)?;
+        Some(row.p99_us?.median)
     };
     let pair = p99("tidegate").zip(p99(rival));
     Aim {
@@ -99,19 +95,20 @@ mod tests {
     fn an_aim_is_met_missed_or_not_measured() {
         let spread = |median| Some(Spread { median, min: median, max: median });
         let ratio = |divisor: &str, median| Ratio {
-            flows: 1,
+            scenario: Scenario::stream(1),
             dividend: "tidegate".into(),
             divisor: divisor.into(),
             paced: spread(median),
-            ..Ratio::default()
+            flood: None,
+            aim: None,
         };
         let ratios = vec![ratio("bare", 0.9), ratio("iptables", 1.6)];
         let rivals = Rivals { ratios, ..Rivals::default() };
         let file = File { environment: Environment::default(), results: rivals };
         let aims = all(&Results { rivals: Some(file), ..Results::default() });
         let verdict = |what: &str| aims.iter().find(|aim| aim.what == what).unwrap().verdict();
-        assert_eq!(verdict("tidegate / bare without loss, 1 flows"), "missed");
-        assert_eq!(verdict("tidegate / iptables without loss, 1 flows"), "met");
-        assert_eq!(verdict("tidegate / nftables without loss, 1 flows"), "not measured");
+        assert_eq!(verdict("tidegate / bare without loss, 1 flow, 64 B"), "missed");
+        assert_eq!(verdict("tidegate / iptables without loss, 1 flow, 64 B"), "met");
+        assert_eq!(verdict("tidegate / nftables without loss, 1 flow, 64 B"), "not measured");
     }
 }

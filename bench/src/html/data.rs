@@ -3,6 +3,7 @@
 
 use crate::numbers::Spread;
 use crate::pktgen::outside;
+use crate::rivals::Scenario;
 use anyhow::{Context as _, Result, ensure};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -52,25 +53,24 @@ pub(crate) struct Rivals {
     pub(crate) turns: Vec<Turn>,
 }
 
-/// One forwarder at one number of flows.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+/// One forwarder under one load.
+#[derive(Debug, Deserialize)]
 pub(crate) struct RivalRow {
-    pub(crate) flows: u32,
+    pub(crate) scenario: Scenario,
     pub(crate) forwarder: String,
     pub(crate) paced_mpps: Option<Spread>,
     pub(crate) paced_cpu_seconds_per_million: Option<Spread>,
     pub(crate) common_cpu_seconds_per_million: Option<Spread>,
     pub(crate) flood_mpps: Option<Spread>,
     pub(crate) flood_cpu_seconds_per_million: Option<Spread>,
+    #[serde(default)]
     pub(crate) is_generator_bound: bool,
 }
 
 /// One forwarder's rate by another's, of the same rounds.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Deserialize)]
 pub(crate) struct Ratio {
-    pub(crate) flows: u32,
+    pub(crate) scenario: Scenario,
     pub(crate) dividend: String,
     pub(crate) divisor: String,
     pub(crate) paced: Option<Spread>,
@@ -79,11 +79,10 @@ pub(crate) struct Ratio {
 }
 
 /// The loads of one forwarder in one round.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Deserialize)]
 pub(crate) struct Turn {
     pub(crate) forwarder: String,
-    pub(crate) flows: u32,
+    pub(crate) scenario: Scenario,
     pub(crate) paced: Vec<Point>,
     pub(crate) flood: Option<Point>,
 }
@@ -120,26 +119,35 @@ pub(crate) struct MemoryRow {
     pub(crate) min_max: (f64, f64),
 }
 
-/// `latency.json`: `{environment, results: {rate_pps, rounds, rows: [{forwarder, p50_ns, p90_ns,
-/// p99_ns, p999_ns, max_ns, curve: [[percentile, ns], ..]}]}}`, with percentiles from 0 to 100.
+/// `latency.json`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Latency {
     pub(crate) rate_pps: f64,
+    pub(crate) flows: u32,
     pub(crate) rows: Vec<LatencyRow>,
 }
 
-/// One forwarder's latency.
+/// One forwarder's latency; of each percentile the spread over the rounds.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct LatencyRow {
     pub(crate) forwarder: String,
-    pub(crate) p50_ns: f64,
-    pub(crate) p90_ns: f64,
-    pub(crate) p99_ns: f64,
-    pub(crate) p999_ns: f64,
-    pub(crate) max_ns: f64,
-    pub(crate) curve: Vec<(f64, f64)>,
+    pub(crate) p50_us: Option<Spread>,
+    pub(crate) p90_us: Option<Spread>,
+    pub(crate) p99_us: Option<Spread>,
+    pub(crate) p999_us: Option<Spread>,
+    pub(crate) max_us: Option<Spread>,
+    /// Generator or sink, not the forwarder, was the limit in some round.
+    pub(crate) is_bound: bool,
+    pub(crate) percentiles: Vec<Quantile>,
+}
+
+/// One point of a percentile curve: 0 to 1, and microseconds.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+pub(crate) struct Quantile {
+    pub(crate) quantile: f64,
+    pub(crate) us: f64,
 }
 
 /// `scale.json`.

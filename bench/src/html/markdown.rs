@@ -3,6 +3,8 @@
 use super::aims;
 use super::data::{Results, RivalRow};
 use crate::numbers::Spread;
+use crate::rivals::Scenario;
+use core::fmt::Write as _;
 
 /// Where it was measured, throughput and cost of each forwarder, and the aims.
 pub(crate) fn summary(results: &Results) -> String {
@@ -14,38 +16,65 @@ pub(crate) fn summary(results: &Results) -> String {
         );
         text.push_str(&line);
     }
-    let rows = results.rivals.iter().flat_map(|file| &file.results.rows);
-    let table = table(
-        &["forwarder", "flows", "without loss, Mpps", "CPU s/M", "flooded, Mpps"],
-        rows.map(rival),
-    );
-    text.push_str(&table.unwrap_or_else(|| "Throughput is not measured.\n".into()));
+    text.push_str(&throughput(results).unwrap_or_else(|| "Throughput is not measured.\n".into()));
     let latency = results.latency.iter().flat_map(|file| &file.results.rows).map(|row| {
-        let us = |ns: f64| format!("{:.1}", ns / 1e3);
-        vec![format!("`{}`", row.forwarder), us(row.p50_ns), us(row.p99_ns), us(row.p999_ns)]
+        let limit = if row.is_bound { " *" } else { "" };
+        let values = [row.p50_us, row.p99_us, row.p999_us].map(us);
+        [vec![format!("`{}`{limit}", row.forwarder)], values.to_vec()].concat()
     });
+    if let Some(file) = &results.latency {
+        let (rate, flows) = (file.results.rate_pps / 1e6, file.results.flows);
+        // Writing to a string cannot fail.
+        writeln!(text, "\nLatency at {rate:.3} Mpps for all, {flows} flows.").ok();
+    }
     text.push('\n');
     let heads = &["forwarder", "p50, µs", "p99, µs", "p99.9, µs"];
-    text.push_str(&self::table(heads, latency).unwrap_or("Latency is not measured.\n".into()));
+    text.push_str(&table(heads, latency).unwrap_or("Latency is not measured.\n".into()));
     text.push('\n');
     let aims = aims::all(results);
     let aims = aims.iter().map(|aim| {
         let found = aim.found.clone().unwrap_or_default();
         vec![aim.what.clone(), aim.wanted.clone(), found, aim.verdict().into()]
     });
-    text.push_str(&self::table(&["", "aim", "found", ""], aims).unwrap_or_default());
+    text.push_str(&table(&["", "aim", "found", ""], aims).unwrap_or_default());
     text
 }
 
-fn rival(row: &RivalRow) -> Vec<String> {
-    let limit = if row.is_generator_bound { " *" } else { "" };
-    vec![
-        format!("`{}`", row.forwarder),
-        row.flows.to_string(),
-        format!("{}{limit}", show(row.paced_mpps)),
-        show(row.paced_cpu_seconds_per_million),
-        show(row.flood_mpps),
-    ]
+/// A row for each forwarder, a column for each load: millions per second without loss.
+fn throughput(results: &Results) -> Option<String> {
+    let rows: Vec<&RivalRow> = results.rivals.iter().flat_map(|file| &file.results.rows).collect();
+    let mut loads: Vec<Scenario> = Vec::new();
+    let mut names: Vec<&str> = Vec::new();
+    for row in &rows {
+        if !loads.contains(&row.scenario) {
+            loads.push(row.scenario);
+        }
+        if !names.contains(&row.forwarder.as_str()) {
+            names.push(&row.forwarder);
+        }
+    }
+    let find = |name: &str, load: &Scenario| {
+        rows.iter().find(|row| row.forwarder == name && row.scenario == *load).copied()
+    };
+    let cell = |name: &str, load: &Scenario| {
+        find(name, load).map_or_else(String::new, |row| {
+            let limit = if row.is_generator_bound { " *" } else { "" };
+            let digits = load.digits();
+            row.paced_mpps.map_or("-".into(), |spread| format!("{spread:.digits$}{limit}"))
+        })
+    };
+    let heads: Vec<String> = loads.iter().map(Scenario::to_string).collect();
+    let heads: Vec<&str> = std::iter::once("").chain(heads.iter().map(String::as_str)).collect();
+    let lines = names.iter().map(|name| {
+        let cells = loads.iter().map(|load| cell(name, load));
+        std::iter::once(format!("`{name}`")).chain(cells).collect()
+    });
+    table(&heads, lines)
+}
+
+/// Microseconds, or a dash.
+pub(crate) fn us(spread: Option<Spread>) -> String {
+    spread.map_or("-".into(), |spread| format!("{spread:.1}"))
 }
 
 /// A spread, or a dash.
@@ -63,6 +92,7 @@ fn table(heads: &[&str], rows: impl Iterator<Item = Vec<String>>) -> Option<Stri
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::html::data::{Environment, File, Rivals};
 
     #[test]
     fn what_is_missing_is_said_to_be() {
@@ -73,10 +103,29 @@ mod tests {
     }
 
     #[test]
-    fn rows_are_of_one_width() {
-        let row = RivalRow { forwarder: "bare".into(), flows: 1, ..RivalRow::default() };
-        let text = table(&["a", "b", "c", "d", "e"], [rival(&row)].into_iter()).unwrap();
-        let widths: Vec<_> = text.lines().map(|line| line.matches('|').count()).collect();
-        assert_eq!(widths, [6, 6, 6], "{text}");
+    fn forwarders_are_rows_and_loads_columns() {
+        let row = |forwarder: &str, scenario, median| RivalRow {
+            scenario,
+            forwarder: forwarder.into(),
+            paced_mpps: Some(Spread { median, min: median, max: median }),
+            paced_cpu_seconds_per_million: None,
+            common_cpu_seconds_per_million: None,
+            flood_mpps: None,
+            flood_cpu_seconds_per_million: None,
+            is_generator_bound: false,
+        };
+        let one = Scenario::stream(1);
+        let rows = vec![
+            row("bare", one, 2.0),
+            row("tidegate", one, 1.5),
+            row("tidegate", Scenario::new_flows(), 1.0),
+        ];
+        let rivals = Rivals { rows, ..Rivals::default() };
+        let file = File { environment: Environment::default(), results: rivals };
+        let text = throughput(&Results { rivals: Some(file), ..Results::default() }).unwrap();
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(lines[0], "|  | 1 flow, 64 B | new UDP flows |");
+        assert_eq!(lines[2], "| `bare` | 2.00 [2.00-2.00] |  |");
+        assert_eq!(lines[3], "| `tidegate` | 1.50 [1.50-1.50] | 1.00 [1.00-1.00] |");
     }
 }

@@ -1,7 +1,7 @@
 //! The page. Everything is in it: styles, plots, figures.
 
 use super::data::{Environment, Results};
-use super::markdown::show;
+use super::markdown::{show, us};
 use super::{aims, plot};
 use crate::pktgen::Trial;
 use anyhow::Result;
@@ -126,8 +126,8 @@ fn rivals(results: &Results) -> Markup {
     let Some(file) = &results.rivals else { return html! {} };
     let row = |row: &super::data::RivalRow| {
         vec![
+            row.scenario.to_string(),
             row.forwarder.clone(),
-            row.flows.to_string(),
             show(row.paced_mpps) + if row.is_generator_bound { " *" } else { "" },
             show(row.paced_cpu_seconds_per_million),
             show(row.common_cpu_seconds_per_million),
@@ -136,33 +136,33 @@ fn rivals(results: &Results) -> Markup {
         ]
     };
     let heads = [
+        "load",
         "forwarder",
-        "flows",
-        "without loss, Mpps",
+        "without loss, M/s",
         "CPU s/M",
         "CPU s/M at 0.2 Mpps",
-        "flooded, Mpps",
+        "flooded, M/s",
         "CPU s/M",
     ];
     let ratio = |ratio: &super::data::Ratio| {
         let aim = ratio.aim.map_or(String::new(), |aim| format!("at least {aim}"));
         let name = format!("{} / {}", ratio.dividend, ratio.divisor);
-        vec![name, ratio.flows.to_string(), show(ratio.paced), show(ratio.flood), aim]
+        vec![ratio.scenario.to_string(), name, show(ratio.paced), show(ratio.flood), aim]
     };
     let ratios: Vec<_> = file.results.ratios.iter().map(ratio).collect();
     html! {
         (table(&heads, &file.results.rows.iter().map(row).collect::<Vec<_>>(), "rivals"))
         p { "Median [least-most] over the rounds. * The generator was the limit in some round." }
-        (table(&["ratio", "flows", "without loss", "flooded", "aim"], &ratios, "rivals"))
+        (table(&["load", "ratio", "without loss", "flooded", "aim"], &ratios, "rivals"))
     }
 }
 
 fn latency(results: &Results) -> Markup {
     let Some(file) = &results.latency else { return html! {} };
-    let us = |ns: f64| format!("{:.1}", ns / 1e3);
     let row = |row: &super::data::LatencyRow| {
-        let values = [row.p50_ns, row.p90_ns, row.p99_ns, row.p999_ns, row.max_ns];
-        let name = std::iter::once(row.forwarder.clone());
+        let values = [row.p50_us, row.p90_us, row.p99_us, row.p999_us, row.max_us];
+        let limit = if row.is_bound { " *" } else { "" };
+        let name = std::iter::once(format!("{}{limit}", row.forwarder));
         name.chain(values.into_iter().map(us)).collect()
     };
     let rows: Vec<_> = file.results.rows.iter().map(row).collect();
@@ -170,6 +170,7 @@ fn latency(results: &Results) -> Markup {
     html! {
         p { "At " (format!("{:.3}", file.results.rate_pps / 1e6)) " Mpps for all." }
         (table(&heads, &rows, "latency"))
+        p { "Median [least-most] over the rounds. * Generator or sink was the limit in some round." }
     }
 }
 

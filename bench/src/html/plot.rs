@@ -1,7 +1,9 @@
 //! Plots as SVG, readable on a light and on a dark page: no background, words in grey.
 
-use super::data::{GrowthSeries, Results, Turn};
+use super::data::{GrowthSeries, Quantile, Results, Turn};
+use crate::generator::Size;
 use crate::numbers::Spread;
+use crate::rivals::{Scenario, Work};
 use anyhow::{Result, anyhow};
 use plotters::coord::ranged1d::{KeyPointHint, Ranged};
 use plotters::prelude::*;
@@ -43,8 +45,13 @@ fn failed(error: &impl std::fmt::Display) -> anyhow::Error {
 /// Bars: what each forwarder carries without loss, by flows, with least and most of the rounds.
 pub(crate) fn throughput(results: &Results) -> Result<Option<String>> {
     let rows = results.rivals.iter().flat_map(|file| &file.results.rows);
-    let bars: Vec<(String, u32, Spread)> =
-        rows.filter_map(|row| Some((row.forwarder.clone(), row.flows, row.paced_mpps?))).collect();
+    let bars: Vec<(String, u32, Spread)> = rows
+        .filter(|row| row.scenario.size == Size::LEAST)
+        .filter_map(|row| match row.scenario.work {
+            Work::Stream(flows) => Some((row.forwarder.clone(), flows, row.paced_mpps?)),
+            Work::NewFlows | Work::Connections => None,
+        })
+        .collect();
     let most = bars.iter().map(|(_, _, spread)| spread.max).fold(0.0, f64::max);
     if bars.is_empty() || most <= 0.0 {
         return Ok(None);
@@ -99,19 +106,19 @@ fn draw_bars(svg: &mut String, bars: &[(String, u32, Spread)], most: f64) -> Dra
     Ok(())
 }
 
-/// Lines: what arrives of what is sent, at the largest number of flows that all have.
+/// Lines: what arrives of what is sent, with ten thousand flows.
 pub(crate) fn offered(results: &Results) -> Result<Option<String>> {
     let turns: Vec<&Turn> = results.rivals.iter().flat_map(|file| &file.results.turns).collect();
-    let Some(flows) = turns.iter().map(|turn| turn.flows).max() else { return Ok(None) };
+    let load = Scenario::stream(10_000);
     let mut lines: BTreeMap<&str, Vec<(f64, f64)>> = BTreeMap::new();
-    for turn in turns.iter().filter(|turn| turn.flows == flows) {
+    for turn in turns.iter().filter(|turn| turn.scenario == load) {
         let line = lines.entry(&turn.forwarder).or_default();
         let points = turn.paced.iter().chain(turn.flood.as_ref());
         line.extend(points.map(|point| (point.sent_pps / 1e6, point.delivered_pps / 1e6)));
     }
     let series: Vec<Series> =
         lines.into_iter().map(|(name, points)| sorted(name, points)).collect();
-    let title = format!("Delivered of what is offered, Mpps, {flows} flows");
+    let title = format!("Delivered of what is offered, Mpps, {load}");
     plain(&title, &series)
 }
 
@@ -160,11 +167,9 @@ fn in_memory(results: &Results) -> Vec<GrowthSeries> {
 /// Lines: latency by percentile, the percentiles by their nines as hdr-plot draws them.
 pub(crate) fn latency(results: &Results) -> Result<Option<String>> {
     let rows = results.latency.iter().flat_map(|file| &file.results.rows);
-    let nines = |(percentile, ns): &(f64, f64)| {
-        (*percentile < 100.0).then(|| (-(1.0 - percentile / 100.0).log10(), ns / 1e3))
-    };
+    let nines = |at: &Quantile| (at.quantile < 1.0).then(|| (-(1.0 - at.quantile).log10(), at.us));
     let series: Vec<Series> = rows
-        .map(|row| sorted(&row.forwarder, row.curve.iter().filter_map(nines).collect()))
+        .map(|row| sorted(&row.forwarder, row.percentiles.iter().filter_map(nines).collect()))
         .filter(|series| !series.points.is_empty())
         .collect();
     if series.is_empty() {
@@ -285,8 +290,9 @@ mod tests {
 
     #[test]
     fn a_latency_curve_is_drawn_without_its_end_at_infinity() {
-        let curve = vec![(0.0, 1e3), (50.0, 2e3), (99.9, 5e3), (100.0, 9e9)];
-        let row = LatencyRow { forwarder: "tidegate".into(), curve, ..LatencyRow::default() };
+        let curve = [(0.0, 1.0), (0.5, 2.0), (0.999, 5.0), (1.0, 9e6)];
+        let percentiles = curve.map(|(quantile, us)| Quantile { quantile, us }).to_vec();
+        let row = LatencyRow { forwarder: "tidegate".into(), percentiles, ..LatencyRow::default() };
         let results = Latency { rows: vec![row], ..Latency::default() };
         let file = File { environment: Environment::default(), results };
         let svg = latency(&Results { latency: Some(file), ..Results::default() }).unwrap().unwrap();

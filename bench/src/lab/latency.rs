@@ -41,6 +41,18 @@ pub(crate) struct Args {
     traffic: Traffic,
 }
 
+impl Default for Args {
+    fn default() -> Self {
+        #[derive(clap::Parser)]
+        struct Nothing {
+            #[command(flatten)]
+            args: Args,
+        }
+        // Every argument has a default.
+        <Nothing as clap::Parser>::parse_from(["latency"]).args
+    }
+}
+
 /// One forwarder's turn.
 #[derive(Debug, Serialize)]
 struct Turn {

@@ -17,4 +17,5 @@ pub(crate) use bed::rig::{self, Link, Rig};
 pub(crate) use contest::{Args, forwarders, run};
 pub(crate) use forwarder::{Forwarder, Session};
 pub(crate) use recording::{RecordingArgs, recording};
-pub(crate) use scenario::Scenario;
+pub(crate) use scenario::{Scenario, Work};
+pub(crate) use table::aim;

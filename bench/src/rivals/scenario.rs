@@ -7,7 +7,7 @@ use anyhow::Result;
 use tidegate_dataplane::types::Protocol;
 
 /// What the packets ask of a forwarder.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Work {
     /// Packets of so many established flows, in turn.
@@ -30,7 +30,7 @@ pub(crate) enum WorkKind {
 }
 
 /// One row of every table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Scenario {
     pub(crate) work: Work,
     pub(crate) size: Size,
@@ -54,6 +54,11 @@ impl Scenario {
     /// Established flows with the smallest frames.
     pub(crate) const fn stream(flows: u32) -> Self {
         Self { work: Work::Stream(flows), size: Size::LEAST }
+    }
+
+    /// Every packet begins a flow.
+    pub(crate) const fn new_flows() -> Self {
+        Self { work: Work::NewFlows, size: Size::LEAST }
     }
 
     /// Whether the tables are large and the backends many.
@@ -130,12 +135,11 @@ pub(crate) fn chosen(works: &[WorkKind], flows: &[u32], sizes: &[Size]) -> Vec<S
     if wants(WorkKind::Stream) {
         all.extend(streams(flows, sizes));
     }
-    let size = Size::LEAST;
     if wants(WorkKind::NewFlows) {
-        all.push(Scenario { work: Work::NewFlows, size });
+        all.push(Scenario::new_flows());
     }
     if wants(WorkKind::Connections) {
-        all.push(Scenario { work: Work::Connections, size });
+        all.push(Scenario { work: Work::Connections, size: Size::LEAST });
     }
     all
 }

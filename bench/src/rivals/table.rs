@@ -60,7 +60,7 @@ const PAIRS: &[Pair] = &[
 ];
 
 /// What we want of a pair's paced ratio, at least.
-fn aim((dividend, divisor): Pair, scenario: &Scenario) -> Option<f64> {
+pub(crate) fn aim((dividend, divisor): (&str, &str), scenario: &Scenario) -> Option<f64> {
     if dividend != "tidegate" || scenario.size != Size::LEAST {
         return None;
     }
