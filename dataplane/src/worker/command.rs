@@ -62,10 +62,11 @@ pub struct FlowDump {
 }
 
 impl Worker {
-    /// Does what was asked since the last round.
+    /// Does what was asked first. One a round: between two the worker beats and serves its queues,
+    /// since to give up a socket may take a quarter second.
     pub(super) fn obey_commands(&mut self) {
         // To ask a queue whether it is empty costs less than to take nothing out of it.
-        while !self.parts.commands.is_empty()
+        if !self.parts.commands.is_empty()
             && let Some(command) = self.parts.commands.pop()
         {
             self.obey(command);

@@ -5,8 +5,8 @@
 //! and keeps its queue bound: `remove` waits until the request has ended.
 #![expect(unsafe_code, reason = "requests name file descriptors, which the kernel cannot check")]
 
-use super::WATCHES_MAX;
 use super::poll::PollSet;
+use super::{SLEEP_MAX, WATCHES_MAX};
 use core::time::Duration;
 use io_uring::types::{Fd, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
@@ -20,8 +20,13 @@ const ENTRIES: u32 = WATCHES_MAX as u32;
 /// A request to cancel bears this; requests to poll bear their place in `slots`.
 const CANCEL: u64 = u64::MAX;
 
-/// Waits for one cancellation, each up to [`CANCEL_WAIT`]. The kernel ends it within the first.
-const CANCEL_WAITS_MAX: usize = 40;
+/// Waits for one cancellation, each up to [`CANCEL_WAIT`]. The kernel ends it within the first. All
+/// of them are no longer than a sleep: the worker does not beat meanwhile.
+const CANCEL_WAITS_MAX: u32 = 10;
+const _: () = assert!(
+    CANCEL_WAIT.saturating_mul(CANCEL_WAITS_MAX).as_millis() <= SLEEP_MAX.as_millis(),
+    "it would look as if it hung"
+);
 const CANCEL_WAIT: Duration = Duration::from_millis(25);
 
 #[derive(Debug, Clone, Copy)]
