@@ -42,6 +42,9 @@ impl Engine {
         queue: u32,
     ) -> Result<BoundQueue, EngineError> {
         let at = self.least_loaded();
+        if self.workers[at].is_hung() {
+            return Err(hung(request, self.workers[at].id()));
+        }
         let opened = self.open_pair(at, request, queue)?;
         self.hand_over(at, request, opened)
     }
@@ -71,9 +74,9 @@ impl Engine {
         }
     }
 
-    /// Single-queue interfaces are spread over the workers (T6).
+    /// Single-queue interfaces are spread over the workers that beat (T6).
     fn least_loaded(&self) -> usize {
-        let count = |at: &usize| self.workers[*at].pair_count;
+        let count = |at: &usize| (self.workers[*at].is_hung(), self.workers[*at].pair_count);
         (0..self.workers.len()).min_by_key(count).unwrap_or(0)
     }
 
@@ -236,6 +239,16 @@ fn gone(request: &AttachRequest) -> EngineError {
         kernel: format!("interface {} was removed or renamed", request.index.0),
         errno: libc::ENODEV,
         fix: None,
+    }
+}
+
+/// To be tried again: all workers hang.
+fn hung(request: &AttachRequest, worker: WorkerId) -> EngineError {
+    EngineError {
+        what: format!("bind the queues of {}", request.name),
+        kernel: format!("worker {} does not beat, nor does another", worker.0),
+        errno: libc::ETIMEDOUT,
+        fix: Some("tidegate get workers shows whether it beats".into()),
     }
 }
 

@@ -150,6 +150,7 @@ impl Engine {
             latency: latency.exchange(),
             copy_umem: pools.of(CopyMode::Copy).umem().clone(),
             subscription: self.publisher.subscription(),
+            heartbeats: self.steering.heartbeats.clone(),
         };
         let table_config = self.table_config(id, shared)?;
         let cookies = Arc::clone(&shared.cookies);

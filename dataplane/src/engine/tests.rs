@@ -156,6 +156,33 @@ fn a_worker_that_hangs_is_not_waited_for_and_finds_what_to_do_when_it_goes_on() 
 }
 
 #[test]
+fn a_worker_that_begins_to_hang_is_waited_for_no_longer_than_it_counts_as_alive() {
+    with_engine(|engine| {
+        engine.attach(&request()).unwrap();
+        engine.workers[0].tell(Command::Stop).unwrap();
+        assert!(!engine.is_stale(WorkerId(0)), "it has just beaten");
+        let start = Instant::now();
+        engine.detach(SLOT);
+        let error = engine.attach(&request()).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "bind the queues of outer: worker 0 does not beat, nor does another"
+        );
+        assert!(start.elapsed() < PATIENCE, "it was waited for");
+    });
+}
+
+#[test]
+fn new_queues_go_to_a_worker_that_beats() {
+    with_workers(2, |engine| {
+        engine.workers[0].tell(Command::Stop).unwrap();
+        wait_until("the worker is stale", || engine.is_stale(WorkerId(0)));
+        let granted = engine.attach(&AttachRequest { queues: vec![0, 1], ..request() }).unwrap();
+        assert!(granted.queues.iter().all(|queue| queue.worker == WorkerId(1)), "{granted:?}");
+    });
+}
+
+#[test]
 fn an_interface_of_two_workers_is_given_up_while_either_hangs() {
     with_workers(2, |engine| {
         engine.attach(&AttachRequest { queues: vec![0, 1], ..request() }).unwrap();

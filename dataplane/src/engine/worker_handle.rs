@@ -1,14 +1,17 @@
 //! One worker as the engine holds it.
 
+use crate::clock;
+use crate::engine::start::STALE_AFTER;
 use crate::engine::{CopyMode, EngineConfig, EngineError, WorkerPlacement};
 use crate::stats::{LatencyExchange, WorkerCounters};
-use crate::types::WorkerId;
+use crate::types::{Time, WorkerId};
 use crate::worker::{Command, Worker, WorkerParts};
+use crate::xdp::heartbeat::Heartbeats;
 use crate::xdp::sleep::Waker;
 use crate::xdp::socket::BoundPair;
 use crate::xdp::umem::{FramePool, PairIndex};
 use core::time::Duration;
-use crossbeam::channel::{Receiver, bounded};
+use crossbeam::channel::{Receiver, RecvTimeoutError, bounded};
 use crossbeam::queue::ArrayQueue;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -19,9 +22,13 @@ use xsk_rs::umem::Umem;
 /// Commands that may wait for a worker.
 pub(super) const COMMANDS_MAX: usize = 64;
 
-/// How long a worker may take to answer a command: a round of its loop, with room for a machine
-/// that is overloaded. Longer means that it hangs.
+/// How long a worker that beats may take to answer a command: a round of its loop, with room for a
+/// machine that is overloaded. One that does not beat is not waited for, and of whatever change was
+/// to be made there only its part is left undone.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How often a wait looks whether the worker still beats.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// A running worker.
 #[derive(Debug)]
@@ -31,6 +38,7 @@ pub(super) struct WorkerHandle {
     pub(super) waker: Waker,
     pub(super) counters: Arc<WorkerCounters>,
     pub(super) latency: Arc<LatencyExchange>,
+    heartbeats: Heartbeats,
     /// Held until the worker is joined, so that its memory outlives every lent frame.
     pub(super) copy_umem: Umem,
     pub(super) zero_copy: Option<ZeroCopy>,
@@ -58,6 +66,7 @@ pub(super) struct Kept {
     pub(super) latency: Arc<LatencyExchange>,
     pub(super) copy_umem: Umem,
     pub(super) subscription: crate::rcu::Subscription<crate::snapshot::Snapshot>,
+    pub(super) heartbeats: Heartbeats,
 }
 
 impl WorkerHandle {
@@ -89,6 +98,7 @@ impl WorkerHandle {
             waker: kept.waker,
             counters,
             latency: kept.latency,
+            heartbeats: kept.heartbeats,
             copy_umem: kept.copy_umem,
             zero_copy: None,
             pair_count: 0,
@@ -104,7 +114,7 @@ impl WorkerHandle {
     pub(super) fn tell(&self, mut command: Command) -> Result<(), EngineError> {
         let deadline = Instant::now() + PATIENCE;
         while let Err(refused) = self.commands.push(command) {
-            if Instant::now() > deadline {
+            if Instant::now() > deadline || self.is_hung() {
                 return Err(silent(self.id(), "take a command"));
             }
             command = refused;
@@ -210,9 +220,22 @@ impl WorkerHandle {
         }
     }
 
-    /// Waits for an answer.
+    /// Waits for an answer, while the worker beats.
     pub(super) fn answer<T>(&self, receiver: &Receiver<T>) -> Result<T, EngineError> {
-        receiver.recv_timeout(PATIENCE).map_err(|_timeout| silent(self.id(), "answer"))
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match receiver.recv_timeout(LOOK) {
+                Ok(answer) => return Ok(answer),
+                Err(RecvTimeoutError::Timeout) if Instant::now() < deadline && !self.is_hung() => {}
+                Err(_) => return Err(silent(self.id(), "answer")),
+            }
+        }
+    }
+
+    /// Whether it has beaten once and does no more.
+    pub(super) fn is_hung(&self) -> bool {
+        let has_begun = self.heartbeats.last(self.id()) > Time(0);
+        has_begun && self.heartbeats.age(self.id(), clock::now()) > STALE_AFTER
     }
 
     /// Ends the thread.
@@ -227,7 +250,7 @@ impl WorkerHandle {
 fn silent(worker: WorkerId, what: &str) -> EngineError {
     EngineError {
         what: format!("have worker {} {what}", worker.0),
-        kernel: format!("it said nothing for {} s", PATIENCE.as_secs()),
+        kernel: "it gave no answer".into(),
         errno: libc::ETIMEDOUT,
         fix: Some("tidegate get workers shows whether it beats".into()),
     }
