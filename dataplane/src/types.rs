@@ -263,8 +263,10 @@ pub struct BackendSlot(pub u32);
 /// 48 bytes each per worker.
 pub const BACKEND_SLOTS_MAX: usize = 65_536;
 
-/// Service ports with counters of their own; further ones share slot 0.
-pub const SERVICE_SLOTS_MAX: usize = 16_384;
+/// Service ports with counters of their own; further ones share slot 0, and none of their fronts
+/// ends draining while any of them has flows. As many as fronts fit the XDP program's map, so that
+/// each service port that has a front is told apart. 24 bytes each per worker.
+pub const SERVICE_SLOTS_MAX: usize = crate::xdp::layout::FRONTS_MAX as usize;
 
 /// Index into [`crate::snapshot::Snapshot::next_hops`]; stable while a backend or flow names it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]

@@ -168,7 +168,7 @@ impl Worker {
     /// the next packet meets it.
     fn read_snapshot(&mut self) {
         let version = self.reader.read().version;
-        self.parts.counters.work.snapshot_version.set(version.0);
+        self.parts.counters.work.snapshot_version.set_release(version.0);
     }
 
     fn may_sleep(&mut self, now: Time) -> bool {

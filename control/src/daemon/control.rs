@@ -70,6 +70,8 @@ pub struct Control {
     pub(crate) compiled: CompiledStatus,
     pub(crate) started: (Instant, SystemTime),
     pub(crate) stale_workers: Vec<WorkerId>,
+    /// Fronts that a worker without heartbeat no longer keeps from ending, as told last.
+    ended_unread: u64,
     /// Which of the service ports were sampled last.
     part: u32,
     /// Removals of links that the attachments were looked through for.
@@ -137,6 +139,7 @@ impl Control {
             compiled: CompiledStatus::default(),
             started: (Instant::now(), SystemTime::now()),
             stale_workers: Vec::new(),
+            ended_unread: 0,
             part: 0,
             removals_seen: 0,
             probing: None,
@@ -270,6 +273,12 @@ impl Control {
                 tracing::error!(workers = ?stale, "workers without heartbeat for a second");
             }
             self.stale_workers = stale;
+        }
+        let ended_unread = self.engine.fronts_ended_unread();
+        if ended_unread != self.ended_unread {
+            let fronts = ended_unread - self.ended_unread;
+            tracing::warn!(fronts, "drained no longer for workers without heartbeat");
+            self.ended_unread = ended_unread;
         }
         let now = Instant::now();
         self.part = (self.part + 1) % report::SERVICE_PARTS;

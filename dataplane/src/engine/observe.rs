@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 /// A worker that has not beaten for so long is given up: its interfaces go back to the kernel (T2).
-const GIVEN_UP_AFTER: Duration = Duration::from_secs(10);
+pub(super) const GIVEN_UP_AFTER: Duration = Duration::from_secs(10);
 
 /// A round of a busy worker takes far less.
 const LATENCY_PATIENCE: Duration = Duration::from_millis(20);

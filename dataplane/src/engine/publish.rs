@@ -3,17 +3,28 @@
 //! Fronts are added to the XDP program's map before the workers know them, so that their first
 //! packet finds a worker; they are removed, or set to drain, after the workers forgot them.
 
+use crate::engine::observe::GIVEN_UP_AFTER;
 use crate::engine::{Engine, EngineError};
 use crate::snapshot::{Front, FrontKey, FrontKind, FrontState, Selection, Snapshot, Version};
-use crate::types::{Protocol, ServiceId};
+use crate::types::{Protocol, ServiceId, WorkerId};
 use crate::xdp::layout::{FRONT_CLUSTER, FRONT_DRAINING};
 use core::time::Duration;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
-/// A burst that began with the snapshot before may still begin flows: far longer than any takes.
+/// A burst that began with the snapshot before may still begin flows, so a front drains at least
+/// until every worker has read the next one. And for so long: a packet may wait in a ring, or for
+/// the first of its fragments.
 const GRACE: Duration = Duration::from_millis(200);
+
+/// Since when a front drains.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct DrainsSince {
+    pub(super) time: Instant,
+    /// The first version in which it does.
+    pub(super) version: Version,
+}
 
 /// The flags that the XDP program holds for a front; `None` where it is not to know it.
 fn steered(front: &Front) -> Option<u32> {
@@ -107,7 +118,7 @@ impl Engine {
         let (now, current) = (Instant::now(), self.publisher.current());
         for key in keys {
             if current.draining.contains_key(key) {
-                self.drained_since.entry(*key).or_insert(now);
+                self.drained_since.entry(*key).or_insert(DrainsSince { time: now, version });
             } else {
                 self.drained_since.remove(key);
             }
@@ -138,21 +149,44 @@ impl Engine {
     /// Ends fronts whose last flow is gone.
     pub(super) fn end_drained(&mut self) {
         let current = Arc::clone(self.publisher.current());
-        let is_over = |(key, since): &(&FrontKey, &Instant)| {
-            let front = current.draining.get(key);
-            since.elapsed() >= GRACE && front.is_none_or(|front| !self.has_flows(front.service.id))
+        let (all, living) = (self.read_by(|_| true), self.read_by(|id| !self.is_stale(id)));
+        let is_read = |since: &DrainsSince| {
+            let read = if since.time.elapsed() < GIVEN_UP_AFTER { all } else { living };
+            since.version <= read
         };
-        let over: BTreeSet<_> =
-            self.drained_since.iter().filter(is_over).map(|(key, _)| *key).collect();
+        let is_over = |(key, since): &(&FrontKey, &DrainsSince)| {
+            let front = current.draining.get(key);
+            since.time.elapsed() >= GRACE
+                && is_read(since)
+                && front.is_none_or(|front| !self.has_flows(front.service.id))
+        };
+        let over: BTreeMap<_, _> =
+            self.drained_since.iter().filter(is_over).map(|(key, since)| (*key, *since)).collect();
         if over.is_empty() {
             return;
         }
+        let unread = over.values().filter(|since| since.version > all).count();
+        self.ended_unread += unread as u64;
+        let over: BTreeSet<_> = over.into_keys().collect();
         let mut next = Snapshot::clone(&current);
         for key in &over {
             next.draining.remove(key);
         }
         self.unsettled.extend(&over);
         self.store(next, &over);
+    }
+
+    /// The newest version that each of these workers has read.
+    fn read_by(&self, is_meant: impl Fn(WorkerId) -> bool) -> Version {
+        let workers = self.workers.iter().filter(|worker| is_meant(worker.id()));
+        let versions = workers.map(|w| Version(w.counters.work.snapshot_version.get_acquire()));
+        versions.min().unwrap_or_else(|| self.publisher.current().version)
+    }
+
+    /// Fronts that ended draining though a worker had not read so: it did not beat, and was waited
+    /// for ten seconds. A flow that it begins yet on such a front is cut off.
+    pub fn fronts_ended_unread(&self) -> u64 {
+        self.ended_unread
     }
 
     /// The snapshot that was published last.

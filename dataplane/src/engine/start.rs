@@ -4,6 +4,7 @@ use crate::admission::Admission;
 use crate::affinity::{AFFINITY_CLIENTS_MAX, AffinityTable};
 use crate::datagrams::{DATAGRAMS_MAX, DatagramTable};
 use crate::engine::attach::AttachedInterface;
+use crate::engine::publish::DrainsSince;
 use crate::engine::worker_handle::{COMMANDS_MAX, Kept, WorkerHandle, frames_of};
 use crate::engine::{
     CopyMode, EngineConfig, EngineError, FlowTimeouts, QueueStatistics, WorkerPlacement,
@@ -28,7 +29,6 @@ use crossbeam::queue::ArrayQueue;
 use hashbrown::HashMap;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Instant;
 
 /// A heartbeat older than this is stale (T2).
 pub(super) const STALE_AFTER: Duration = Duration::from_secs(1);
@@ -53,7 +53,9 @@ pub struct Engine {
     /// Fronts of which the XDP program's map may hold something else than the snapshot.
     pub(super) unsettled: BTreeSet<FrontKey>,
     /// Since when the draining fronts drain.
-    pub(super) drained_since: BTreeMap<FrontKey, Instant>,
+    pub(super) drained_since: BTreeMap<FrontKey, DrainsSince>,
+    /// Fronts that ended draining before a worker that hangs had read so.
+    pub(super) ended_unread: u64,
     /// Slots that were ever attached: the XDP program's counters of these are reported.
     pub(super) known_slots: BTreeSet<InterfaceSlot>,
     /// Or why the host's own flows are not guarded.
@@ -104,6 +106,7 @@ impl Engine {
             unpublished: BTreeSet::new(),
             unsettled: BTreeSet::new(),
             drained_since: BTreeMap::new(),
+            ended_unread: 0,
             known_slots: BTreeSet::new(),
             guard,
             _road: road,

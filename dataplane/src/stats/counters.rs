@@ -33,6 +33,18 @@ impl Counter {
         self.0.store(n, Ordering::Relaxed);
     }
 
+    /// Sets, so that whoever sees it by [`Counter::get_acquire`] sees what was counted before.
+    #[inline]
+    pub fn set_release(&self, n: u64) {
+        self.0.store(n, Ordering::Release);
+    }
+
+    /// The value, and with it what was counted before [`Counter::set_release`].
+    #[inline]
+    pub fn get_acquire(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
+
     /// The value.
     #[inline]
     pub fn get(&self) -> u64 {
@@ -177,7 +189,7 @@ pub struct LoopCounters {
     pub fragmented_packets: Counter,
     /// Flows that ended, by [`FlowEnd`].
     pub flows_ended: [Counter; FlowEnd::ALL.len()],
-    /// Snapshot version last read (gauge).
+    /// Snapshot version last read (gauge): every burst with an older one is over and counted.
     pub snapshot_version: Counter,
     /// Frames in the UMEM (gauge).
     pub frames_total: Counter,
@@ -317,7 +329,7 @@ impl Default for WorkerCounters {
 
 impl WorkerCounters {
     /// Counters that tell nothing apart: one slot for everything of a kind. For packet paths whose
-    /// counts nobody reads; the default's slots take some four megabytes.
+    /// counts nobody reads; the default's slots take some seven megabytes.
     pub fn of_one_slot() -> Self {
         Self {
             work: LoopCounters::default(),

@@ -115,7 +115,7 @@ impl Worker {
             frames.iter_mut().zip(arrivals).map(packet).collect();
         // The burst boundary: the quiescent state of the snapshot before.
         let snapshot = self.reader.read();
-        self.parts.counters.work.snapshot_version.set(snapshot.version.0);
+        self.parts.counters.work.snapshot_version.set_release(snapshot.version.0);
         self.parts.pipeline.process(&mut packets, snapshot, now);
         let decision = |(packet, arrival): (&Packet<'_>, &'a Arrival)| Decision {
             arrival,
