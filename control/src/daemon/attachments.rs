@@ -220,6 +220,15 @@ impl Attachments {
         lost.iter().filter_map(|slot| self.live.remove(slot)).collect()
     }
 
+    /// Those whose queues were released: they are attached anew as they are, with their programs.
+    pub fn renew(&mut self, slots: &[InterfaceSlot]) {
+        for slot in slots {
+            let Some(live) = self.live.get_mut(slot) else { continue };
+            tracing::info!(interface = live.request.name, "its frames are made anew");
+            live.request.queues.clear();
+        }
+    }
+
     /// Takes those out that are no longer wanted, vanished ones among them, and those that nobody
     /// needed for a while and by which no flow goes, as `is_in_use` tells. They are to be
     /// [`Hooks::detach`]ed once a snapshot without them is published.
@@ -475,6 +484,19 @@ mod tests {
         assert_eq!(lost.iter().map(|live| live.request.slot.0).collect::<Vec<_>>(), [2]);
         assert!(attachments.attach(&mut hooks, &[wanted(1), wanted(2)], now));
         assert_eq!(hooks.tried, [11, 12, 12]);
+    }
+
+    #[test]
+    fn what_is_renewed_is_attached_once_more_without_a_detach_also_if_nobody_needs_it() {
+        let (mut attachments, mut hooks) = (Attachments::default(), Fake::default());
+        let now = Instant::now();
+        attachments.attach(&mut hooks, &[wanted(1), wanted(2)], now);
+        attachments.renew(&[InterfaceSlot(2), InterfaceSlot(9)]);
+        let idle = WantedInterface { is_needed: false, ..wanted(2) };
+        for _ in 0..2 {
+            attachments.attach(&mut hooks, &[wanted(1), idle.clone()], now);
+        }
+        assert_eq!((hooks.tried, attachments.live().len()), (vec![11, 12, 12], 2));
     }
 
     #[test]

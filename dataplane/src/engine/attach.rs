@@ -57,13 +57,29 @@ impl Engine {
             self.detach(request.slot);
             return None;
         }
-        let queues = core::mem::take(&mut before.queues);
         let (program, before) = (before.program.take(), before.request.clone());
-        self.announce_egress(request.slot, None).ok();
-        queues.into_iter().for_each(|bound| self.release_queue(&before, bound));
+        self.release_queues(&before);
         // What is refused here is refused once more, and told, when the interface goes live.
         self.leave_vlans(request.index, &before.vlans, &request.vlans).ok();
         program
+    }
+
+    fn release_queues(&mut self, of: &AttachRequest) {
+        self.announce_egress(of.slot, None).ok();
+        let Some(interface) = self.attached.get_mut(&of.slot) else { return };
+        let queues = core::mem::take(&mut interface.queues);
+        queues.into_iter().for_each(|bound| self.release_queue(of, bound));
+    }
+
+    /// Releases the queues of attached interfaces whose frames are to be made anew: the interface
+    /// that they share them by is gone (T7). They are to be attached anew, all of them, and keep
+    /// their programs meanwhile: what comes for a live flow is dropped and sent again.
+    pub fn release_closed_frames(&mut self) -> Vec<InterfaceSlot> {
+        let is_closed = |of: &&AttachedInterface| self.has_closed_frames(&of.queues);
+        let closed: Vec<_> =
+            self.attached.values().filter(is_closed).map(|of| of.request.clone()).collect();
+        closed.iter().for_each(|request| self.release_queues(request));
+        closed.into_iter().map(|request| request.slot).collect()
     }
 
     fn go_live(
@@ -101,11 +117,10 @@ impl Engine {
 
     /// Attached interfaces that have lost their program, and are to be detached and attached anew:
     /// the device was removed, though another may have its number by now, or somebody else took the
-    /// hook while a worker hung. Likewise those whose frames are to be made anew: the interface
-    /// that they share them by is gone. Asks the kernel about each of them.
+    /// hook while a worker hung. Asks the kernel about each of them.
     pub fn lost(&self) -> Vec<InterfaceSlot> {
         let is_lost = |interface: &AttachedInterface| match &interface.program {
-            Some(program) => !program.is_attached() || self.has_closed_frames(&interface.queues),
+            Some(program) => !program.is_attached(),
             None => !interface.queues.iter().any(|queue| self.is_stale(queue.binding.worker)),
         };
         let lost = self.attached.iter().filter(|(_, interface)| is_lost(interface));

@@ -19,6 +19,10 @@ use xsk_rs::umem::Umem;
 /// Ring size and frames of a veth (T7): bursts of a pod fit, and hundreds of pods cost little.
 const SMALL_RING: u32 = 256;
 
+/// How long what a closed socket had may be busy yet, and how often it is tried.
+const BUSY_PATIENCE: Duration = Duration::from_millis(500);
+const BUSY_LOOK: Duration = Duration::from_millis(5);
+
 /// A bound queue as the engine remembers it.
 #[derive(Debug)]
 pub(super) struct BoundQueue {
@@ -45,8 +49,17 @@ impl Engine {
         if self.workers[at].is_hung() {
             return Err(hung(request, self.workers[at].id()));
         }
-        let opened = self.open_pair(at, request, queue)?;
-        self.hand_over(at, request, opened)
+        let deadline = Instant::now() + BUSY_PATIENCE;
+        loop {
+            let opened = self.open_pair(at, request, queue)?;
+            match self.hand_over(at, request, opened) {
+                // The worker has its former zero-copy frames yet: some are being sent.
+                Err(error) if error.errno == libc::EBUSY && Instant::now() < deadline => {
+                    std::thread::sleep(BUSY_LOOK);
+                }
+                result => return result,
+            }
+        }
     }
 
     pub(super) fn hand_over(
@@ -212,12 +225,11 @@ impl crate::engine::EngineConfig {
 /// The kernel frees a closed socket's queue in a work queue of its own, so a queue that was bound
 /// a moment ago may still be busy for some milliseconds.
 fn bind_patiently(umem: &Umem, request: &BindRequest<'_>) -> Result<BoundPair, EngineError> {
-    const PATIENCE: Duration = Duration::from_millis(500);
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + BUSY_PATIENCE;
     loop {
         match BoundPair::bind(umem, request) {
             Err(error) if error.errno == libc::EBUSY && Instant::now() < deadline => {
-                std::thread::sleep(Duration::from_millis(5));
+                std::thread::sleep(BUSY_LOOK);
             }
             result => return result,
         }

@@ -102,7 +102,8 @@ impl Worker {
     ) -> PairAdded {
         let has_new_pool = zero_copy.is_some();
         if !zero_copy.is_none_or(|pool| self.parts.pools.add_zero_copy(*pool)) {
-            return Err(limit("it has zero-copy frames already"));
+            let errno = libc::EBUSY;
+            return Err(EngineError { errno, ..limit("it has zero-copy frames already") });
         }
         let added = self.add_pair(pair, fill_frames);
         if added.is_err() && has_new_pool {

@@ -65,15 +65,17 @@ impl Control {
         self.publish(compiled);
     }
 
-    /// Detaches what has lost its program: what is still there is attached anew. Whether there was
-    /// any.
+    /// Detaches what has lost its program, and has others, whose frames went with it, bound anew:
+    /// what is still there is attached anew. Whether there was any.
     pub(super) fn give_up_lost(&mut self) -> bool {
         let lost = self.attachments.take_lost(&self.engine.lost());
         for live in &lost {
             tracing::info!(interface = live.request.name, "lost");
             Hooks::detach(&mut self.engine, live.request.slot);
         }
-        !lost.is_empty()
+        let closed = self.engine.release_closed_frames();
+        self.attachments.renew(&closed);
+        !lost.is_empty() || !closed.is_empty()
     }
 
     /// `unpublished` is the compilation before, if it was not published.

@@ -67,12 +67,16 @@ fn an_interface_that_shares_frames_with_one_that_vanished_is_bound_anew() {
         engine.detach(SLOT);
         let zero_copy = AttachRequest { copy_mode: CopyMode::Auto, ..request() };
         assert_eq!(engine.attach(&zero_copy).unwrap_err().errno, libc::EAGAIN, "it is not tried");
-        assert_eq!(engine.lost(), [OTHER]);
-        engine.detach(OTHER);
+        let program = |engine: &Engine| engine.attached[&OTHER].program.as_ref().unwrap().id();
+        let before = program(engine);
+        assert_eq!((engine.lost(), engine.release_closed_frames()), (vec![], vec![OTHER]));
+        assert_eq!(engine.release_closed_frames(), []);
+        assert_eq!(program(engine), before, "what comes meanwhile is not the kernel's");
         for of in [request(), other()] {
             wait_until("the old frames are gone", || attach(engine, &of).is_ok());
         }
-        assert_eq!(engine.lost(), []);
+        assert_eq!(program(engine), before);
+        assert_eq!((engine.lost(), engine.release_closed_frames()), (vec![], vec![]));
         engine.detach(OTHER);
         assert_eq!(engine.lost(), [], "the first is still there");
         engine.detach(SLOT);
