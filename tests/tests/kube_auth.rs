@@ -1,11 +1,14 @@
 //! Who may ask the API server: tokens, certificates, and both of them changing under way.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
+use std::path::Path;
+use std::process::{Command, Stdio};
 use tidegate_control::config::ClientConnection;
 use tidegate_control::source::kubernetes::connect;
 use tidegate_tests::api_server::{ApiServer, Door, Interruption, Verb, write_whole};
 use tidegate_tests::objects::{node, service};
-use tidegate_tests::watching::{NODE, Watching};
+use tidegate_tests::setting::wait_until;
+use tidegate_tests::watching::{NODE, TOLD_MAX, Watching};
 
 fn server(door: Door) -> Result<ApiServer> {
     let server = ApiServer::start(door)?;
@@ -92,5 +95,53 @@ async fn requests_keep_to_the_rate() -> Result<()> {
     // Six of them wait a twentieth of a second each: a lower bound, whatever the machine does.
     assert!(begin.elapsed().as_millis() >= 300, "{:?}", begin.elapsed());
     assert!(server.requests().iter().all(|request| request.verb != Verb::List));
+    Ok(())
+}
+
+/// Where the kubelet puts a pod's credentials.
+const POD_FOLDER: &str = "/run/secrets/kubernetes.io/serviceaccount";
+
+/// The daemon's side of the next test: run by it as a process of its own, as in a pod.
+#[tokio::test]
+#[ignore = "is run by in_a_pod_the_service_accounts_files_are_used_and_a_new_token_is_read"]
+async fn watches_from_within_a_pod() -> Result<()> {
+    let mut watching = Watching::start(Path::new(""))?;
+    watching.wait_until("the first state", |w| w.services() == ["web"]).await?;
+    watching.wait_until("the change", |w| w.services() == ["new", "web"]).await
+}
+
+#[test]
+fn in_a_pod_the_service_accounts_files_are_used_and_a_new_token_is_read() -> Result<()> {
+    let server = server(Door::Tls)?;
+    server.set_tokens(Some(&["first"]));
+    let pod = tempfile::tempdir()?;
+    let write = |name: &str, text: &str| write_whole(&pod.path().join(name), text);
+    write("ca.crt", &std::fs::read_to_string(server.certificates().authority())?)?;
+    write("namespace", "tidegate")?;
+    write("token", "first")?;
+    // In mounts of its own, so that the machine's /run stays as it is. The folder is bound before
+    // /run is covered, since it may be below.
+    let script = format!(
+        "set -e; exec 3<{}; mount -t tmpfs none /run; mkdir -p {POD_FOLDER}; \
+         mount --bind /proc/self/fd/3 {POD_FOLDER}; exec \"$@\"",
+        pod.path().display()
+    );
+    let mut inside = Command::new("unshare");
+    inside.args(["--mount", "sh", "-c", &script, "sh"]).arg(std::env::current_exe()?);
+    inside.args(["--exact", "watches_from_within_a_pod", "--ignored", "--nocapture"]);
+    inside.env("KUBERNETES_SERVICE_HOST", server.address().ip().to_string());
+    inside.env("KUBERNETES_SERVICE_PORT", server.address().port().to_string());
+    let inside = inside.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    wait_until("it watches", TOLD_MAX, || {
+        server.requests().iter().any(|request| request.verb == Verb::Watch)
+    })?;
+    server.set_tokens(Some(&["second"]));
+    write("token", "second")?;
+    server.interrupt(Interruption::Cut);
+    server.apply(service("new", 30081))?;
+    let output = inside.wait_with_output()?;
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    ensure!(output.status.success(), "{said}");
+    assert!(said.contains("1 passed"), "{said}");
     Ok(())
 }
