@@ -141,7 +141,11 @@ impl Worker {
     /// that receives, and would have to fetch it anew each time.
     #[inline]
     fn beat(&mut self, now: Time) {
-        if now.0.saturating_sub(self.last_beat.0) >= BEAT_NS {
+        let gap_ns = now.0.saturating_sub(self.last_beat.0);
+        if gap_ns >= BEAT_NS {
+            if self.last_beat != Time(0) {
+                self.parts.counters.work.note_heartbeat_gap(gap_ns);
+            }
             self.last_beat = now;
             self.parts.heartbeats.beat(self.parts.config.id, now);
         }

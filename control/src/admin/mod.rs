@@ -9,6 +9,7 @@ pub mod query;
 pub mod report;
 pub mod server;
 mod wording;
+mod worker_report;
 
 pub use client::{Client, ClientError};
 pub use event_report::EventReport;

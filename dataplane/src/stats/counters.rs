@@ -8,6 +8,7 @@ use crate::types::{
 };
 use crate::verdict::{DropReason, PassReason, RejectReason};
 use core::sync::atomic::{AtomicU64, Ordering};
+use core::time::Duration;
 
 /// A counter or gauge with one writer.
 #[derive(Debug, Default)]
@@ -155,6 +156,10 @@ pub struct ServiceCounters {
     pub dropped_packets: Counter,
 }
 
+/// A heartbeat after so long is late: twice the longest sleep, and half of what makes a worker
+/// stale.
+pub const HEARTBEAT_LATE: Duration = Duration::from_millis(500);
+
 /// How a worker spends its time, and where its frames are.
 #[derive(Debug, Default)]
 pub struct LoopCounters {
@@ -168,6 +173,11 @@ pub struct LoopCounters {
     pub busy_ns: Counter,
     /// Last heartbeat, `CLOCK_MONOTONIC` nanoseconds.
     pub heartbeat_ns: Counter,
+    /// The longest time between two heartbeats since the start, in nanoseconds. A sleep is part of
+    /// it.
+    pub heartbeat_gap_ns_max: Counter,
+    /// Heartbeats that came later than [`HEARTBEAT_LATE`] after the one before.
+    pub heartbeats_late: Counter,
     /// Packets handed to other workers, by us.
     pub handed_packets: Counter,
     /// Packets taken from other workers.
@@ -238,6 +248,24 @@ impl FramePlace {
 }
 
 impl LoopCounters {
+    /// Notes how long it was between two heartbeats.
+    #[inline]
+    pub fn note_heartbeat_gap(&self, gap_ns: u64) {
+        if gap_ns > self.heartbeat_gap_ns_max.get() {
+            self.heartbeat_gap_ns_max.set(gap_ns);
+        }
+        if u128::from(gap_ns) > HEARTBEAT_LATE.as_nanos() {
+            self.heartbeats_late.add(1);
+        }
+    }
+
+    /// The longest time without heartbeat, with the one that lasts: `age_ns` since the last.
+    pub fn heartbeat_gap_ns(&self, age_ns: u64) -> u64 {
+        // The last beat is told by a gauge of a tenth of a second, so a short one is not yet one.
+        let lasting = if u128::from(age_ns) > HEARTBEAT_LATE.as_nanos() { age_ns } else { 0 };
+        self.heartbeat_gap_ns_max.get().max(lasting)
+    }
+
     /// Counts what became of a SYN cookie.
     #[inline]
     pub fn count_cookie(&self, event: CookieEvent) {
@@ -356,5 +384,27 @@ impl WorkerCounters {
     #[inline]
     pub fn service(&self, id: ServiceId) -> &ServiceCounters {
         self.services.get(id.0 as usize).unwrap_or(&self.services[0])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_time_without_heartbeat_stays_and_late_ones_are_counted() {
+        let work = LoopCounters::default();
+        let ms = |n: u64| n * 1_000_000;
+        for gap in [1, 250, 700, 500, 1_300, 3] {
+            work.note_heartbeat_gap(ms(gap));
+        }
+        assert_eq!((work.heartbeat_gap_ns_max.get(), work.heartbeats_late.get()), (ms(1_300), 2));
+        assert_eq!(work.heartbeat_gap_ns(ms(2_000)), ms(2_000), "one that lasts");
+        assert_eq!(work.heartbeat_gap_ns(ms(900)), ms(1_300));
+        assert_eq!(
+            LoopCounters::default().heartbeat_gap_ns(ms(300)),
+            0,
+            "it may have beaten since"
+        );
     }
 }

@@ -133,6 +133,7 @@ pub(crate) fn worker() -> WorkerReport {
         io_uring_refused: None,
         busy: 0.125,
         heartbeat_milliseconds: 3,
+        heartbeat_gap_milliseconds: 251,
         polls_work: 900,
         polls_empty: 100,
         sleeps: 7,
@@ -263,6 +264,7 @@ pub(crate) fn status() -> StatusReport {
         snapshot_version: 7,
         interfaces: vec![interface(), waiting_interface()],
         workers: 2,
+        heartbeat_gap_milliseconds: 1_200,
         flows: 12,
         handshakes: HandshakeReport {
             under_way: 7,

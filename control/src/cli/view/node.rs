@@ -63,6 +63,7 @@ impl Rows for WorkerReport {
         "CPU",
         "BUSY",
         "HEARTBEAT",
+        "LONGEST",
         "POLLS",
         "SLEEPS",
         "FLOWS",
@@ -81,7 +82,7 @@ impl Rows for WorkerReport {
         "SNAT PORTS",
         "SNAPSHOT",
     ];
-    const NARROW: usize = 14;
+    const NARROW: usize = 15;
 
     fn cells(&self) -> Vec<String> {
         let place = |name| count(self.frames.get(name).copied().unwrap_or_default());
@@ -90,6 +91,7 @@ impl Rows for WorkerReport {
             self.cpu.map_or_else(|| "any".to_owned(), |cpu| cpu.to_string()),
             percent(self.busy),
             milliseconds(self.heartbeat_milliseconds),
+            format!("{}ms", self.heartbeat_gap_milliseconds),
             count(self.polls_work),
             count(self.sleeps),
             count(self.flows),

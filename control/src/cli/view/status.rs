@@ -17,7 +17,8 @@ pub fn screen(status: &StatusReport) -> String {
     for interface in &status.interfaces {
         table.row([interface.name.clone(), self::interface(interface)]);
     }
-    let workers = format!("{}, {} flows", status.workers, count(status.flows));
+    let (flows, gap) = (count(status.flows), status.heartbeat_gap_milliseconds);
+    let workers = format!("{}, {flows} flows; longest without heartbeat {gap}ms", status.workers);
     table.row(["workers", &workers]);
     table.row(["tcp", &handshakes(&status.handshakes, status.workers)]);
     table.row(["packets", &sum_line(&status.packets)]);

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use tidegate_dataplane::engine::{QueueBinding, QueueStatistics, WorkerPlacement};
 use tidegate_dataplane::snapshot::{NextHop, NextHopState, Snapshot};
 use tidegate_dataplane::stats::Counter;
-use tidegate_dataplane::stats::counters::FramePlace;
+use tidegate_dataplane::stats::counters::{FramePlace, LoopCounters};
 use tidegate_dataplane::types::{IfIndex, MacAddress};
 
 /// The attached interfaces, those that refused, and those that are left out as they are.
@@ -110,6 +110,11 @@ pub(crate) fn workers(control: &Control) -> Vec<WorkerReport> {
     placements.iter().filter_map(|placement| worker(control, placement)).collect()
 }
 
+/// The longest time without heartbeat of a worker, the one that lasts included.
+pub(super) fn heartbeat_gap_ns(counters: &LoopCounters) -> u64 {
+    counters.heartbeat_gap_ns(monotonic_ns().saturating_sub(counters.heartbeat_ns.get()))
+}
+
 fn worker(control: &Control, placement: &WorkerPlacement) -> Option<WorkerReport> {
     let id = placement.worker;
     let counters = &control.engine.counters().get(usize::from(id.0))?.work;
@@ -125,6 +130,7 @@ fn worker(control: &Control, placement: &WorkerPlacement) -> Option<WorkerReport
         busy: (control.meter.rate(Series::Busy(id)) / 1e9).min(1.0),
         heartbeat_milliseconds: monotonic_ns().saturating_sub(counters.heartbeat_ns.get())
             / 1_000_000,
+        heartbeat_gap_milliseconds: heartbeat_gap_ns(counters) / 1_000_000,
         polls_work: counters.polls_work.get(),
         polls_empty: counters.polls_empty.get(),
         sleeps: counters.sleeps.get(),

@@ -5,7 +5,7 @@ use crate::daemon::accounting::Ledger;
 use crate::daemon::control::Control;
 use crate::daemon::host::kernel_release;
 use crate::daemon::report::counters::ledger;
-use crate::daemon::report::node::interfaces;
+use crate::daemon::report::node::{heartbeat_gap_ns, interfaces};
 use crate::latency::log::HistogramLog;
 use sd_notify::NotifyState;
 use tidegate_dataplane::stats::{CookieEvent, Counter, LoopCounters};
@@ -20,6 +20,7 @@ pub(crate) fn status_of(control: &Control, ledger: &Ledger) -> StatusReport {
     let interfaces = interfaces(control, ledger);
     let checks = checks(control, &interfaces);
     let workers = control.engine.counters();
+    let gaps = workers.iter().map(|worker| heartbeat_gap_ns(&worker.work));
     let source = source(control);
     let warnings = warnings(control, &interfaces, &source);
     let (started, wall) = control.started;
@@ -37,6 +38,7 @@ pub(crate) fn status_of(control: &Control, ledger: &Ledger) -> StatusReport {
         notes: control.signals.notes().collect(),
         interfaces,
         workers: workers.len(),
+        heartbeat_gap_milliseconds: gaps.max().unwrap_or_default() / 1_000_000,
         flows: workers.iter().map(|worker| worker.work.flows.get()).sum(),
         handshakes: handshakes(control),
         packets: ledger.sum(),

@@ -1,7 +1,7 @@
 //! Workers: their time, flows and frames, and how long packets stay with them.
 
 use crate::config::Config;
-use crate::daemon::report::node::monotonic_ns;
+use crate::daemon::report::node::{heartbeat_gap_ns, monotonic_ns};
 use crate::metrics::distribution::Distribution;
 use crate::metrics::family::{Family, Label};
 use hdrhistogram::Histogram;
@@ -52,6 +52,14 @@ fn of_time(pairs: &Pairs<'_>, now: SystemTime) -> Vec<Family> {
         "tidegate_worker_last_heartbeat_timestamp_seconds",
         "When a worker beat last.",
     );
+    let mut gap = Family::gauge(
+        "tidegate_worker_heartbeat_gap_seconds_max",
+        "The longest time between two heartbeats of a worker since the start; a sleep is 0.25.",
+    );
+    let mut late = Family::counter(
+        "tidegate_worker_heartbeats_late",
+        "Heartbeats that came more than half a second after the one before.",
+    );
     let mut handed = Family::counter(
         "tidegate_worker_handed_packets",
         "Packets that a worker handed to the owner of their flow or egress.",
@@ -70,9 +78,11 @@ fn of_time(pairs: &Pairs<'_>, now: SystemTime) -> Vec<Family> {
         let age_ns = monotonic_ns().saturating_sub(counters.heartbeat_ns.get());
         let at = now.checked_sub(Duration::from_nanos(age_ns)).unwrap_or(SystemTime::UNIX_EPOCH);
         beat.push_real([worker(placement)], unix_seconds(at));
+        gap.push_real([worker(placement)], seconds(heartbeat_gap_ns(counters)));
+        late.push([worker(placement)], counters.heartbeats_late.get());
         handed.push([worker(placement)], counters.handed_packets.get());
     }
-    vec![busy, polls, beat, handed]
+    vec![busy, polls, beat, gap, late, handed]
 }
 
 fn of_flows(pairs: &Pairs<'_>) -> Vec<Family> {
