@@ -9,7 +9,7 @@ use std::fs::File;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tidegate_control::admin::report::{
-    BackendReport, DropsReport, InterfaceReport, List, ReasonReport, StatusReport,
+    BackendReport, DropsReport, InterfaceReport, List, ReasonReport, StatusReport, WorkerReport,
 };
 use tidegate_control::demo::rig::{Node, RigPlan, Topology, gateway_of};
 use tidegate_control::demo::site::{CONFIG, HTTP_CLUSTER, Site};
@@ -234,7 +234,12 @@ impl Lab {
         let drops: Result<DropsReport> = self.report("/api/v1/drops");
         let warnings: Result<StatusReport> = self.report("/api/v1/status");
         let warnings = warnings.map(|status| (status.checks, status.warnings));
-        format!("{drops:#?}\n{warnings:#?}\n{}", self.log())
+        let workers: Result<List<WorkerReport>> = self.report("/api/v1/workers");
+        let gaps = workers.map(|all| {
+            all.items.iter().map(|w| (w.worker, w.heartbeat_gap_milliseconds)).collect::<Vec<_>>()
+        });
+        let gaps = format!("longest without heartbeat, by worker, in ms: {gaps:?}");
+        format!("{drops:#?}\n{warnings:#?}\n{gaps}\n{}", self.log())
     }
 
     /// What tidegate logged, for errors.

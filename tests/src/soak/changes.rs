@@ -2,11 +2,12 @@
 
 use super::journal::Journal;
 use super::stage::{COMER, Condition, IDLE, PASSING, Stage};
-use crate::lab::{FAMILIES, FAR, Lab, NEAR, V4, front};
+use crate::lab::{FAMILIES, FAR, Lab, NEAR, front};
 use crate::load;
 use crate::setting::wait_until;
 use anyhow::{Context as _, Result};
 use std::time::Duration;
+use tidegate_control::admin::report::StatusReport;
 use tidegate_control::demo::rig::Pod;
 use tidegate_control::demo::site::Site;
 use tidegate_dataplane::random::Random;
@@ -173,6 +174,13 @@ impl<'l> Changes<'l> {
         Ok(())
     }
 
+    /// Notes when a worker had no heartbeat for long: what fails then fails for that.
+    pub(super) fn note_stalls(&mut self) -> Result<()> {
+        let status: StatusReport = self.lab.report("/api/v1/status")?;
+        self.journal.note_gap(status.heartbeat_gap_milliseconds);
+        Ok(())
+    }
+
     /// A Service that has come is served by its next request on.
     fn pass(&mut self) -> Result<()> {
         self.stage.has_passing = !self.stage.has_passing;
@@ -183,7 +191,9 @@ impl<'l> Changes<'l> {
             return Ok(());
         }
         let client = self.lab.rig().client();
-        let is_there = || load::http(client, front(V4, PASSING), 1, 1).is_ok_and(|a| a.failed == 0);
+        let serves =
+            |family| load::http(client, front(family, PASSING), 1, 1).is_ok_and(|a| a.failed == 0);
+        let is_there = || FAMILIES.iter().all(|family| serves(*family));
         wait_until("the Service is served", CHANGE_MAX, is_there)?;
         for family in FAMILIES {
             self.lab.http(front(family, PASSING), 5)?;

@@ -11,6 +11,9 @@ const SHOWN: [Duration; 2] = [Duration::from_secs(10), Duration::from_secs(3)];
 /// How long a pod is new.
 const MOMENT: Duration = Duration::from_secs(1);
 
+/// A heartbeat that is late, in milliseconds: a sleep is 250.
+const GAP_LATE_MS: u64 = 500;
+
 /// A request that was not answered as it should.
 #[derive(Debug)]
 pub(super) struct Failure {
@@ -66,12 +69,23 @@ pub(super) struct Journal {
     lines: Vec<(Instant, String)>,
     turns: Vec<Turn>,
     absences: Vec<Absence>,
+    /// The longest time without heartbeat of a worker so far, in milliseconds.
+    gap_ms: u64,
+    /// Lines that tell of such, and of no change.
+    stalls: usize,
 }
 
 impl Journal {
     pub(super) fn new() -> Self {
         let began = Instant::now();
-        Self { began, lines: Vec::new(), turns: Vec::new(), absences: Vec::new() }
+        Self {
+            began,
+            lines: Vec::new(),
+            turns: Vec::new(),
+            absences: Vec::new(),
+            gap_ms: 0,
+            stalls: 0,
+        }
     }
 
     /// Notes a change that is about to be made.
@@ -101,7 +115,22 @@ impl Journal {
 
     /// How many changes were made.
     pub(super) fn changes(&self) -> usize {
-        self.lines.len()
+        self.lines.len() - self.stalls
+    }
+
+    /// The longest time without heartbeat of a worker up to now: where it grew and is late, a
+    /// worker stood still since the last look.
+    pub(super) fn note_gap(&mut self, gap_ms: u64) {
+        if gap_ms > self.gap_ms.max(GAP_LATE_MS) {
+            self.note(format!("a worker had no heartbeat for {gap_ms} ms within this second"));
+            self.stalls += 1;
+        }
+        self.gap_ms = self.gap_ms.max(gap_ms);
+    }
+
+    /// The longest of them, in milliseconds.
+    pub(super) fn longest_gap(&self) -> u64 {
+        self.gap_ms
     }
 
     /// Whether kube-proxy would have failed too: the pod of the connection lost its link while it
@@ -189,6 +218,18 @@ mod tests {
         assert!(!journal.is_excused(&failure(Some(COMER), at(0), at(9))), "it did not answer");
         assert!(!journal.is_excused(&failure(Some("near"), at(3), at(4))), "another pod");
         assert!(!journal.is_excused(&failure(None, at(3), at(4))), "withdrawn before");
+    }
+
+    #[test]
+    fn a_worker_that_stood_still_is_told_with_what_failed_then() {
+        let mut journal = Journal::new();
+        for gap_ms in [250, 260, 1_200, 1_200, 700] {
+            journal.note_gap(gap_ms);
+        }
+        let now = Instant::now();
+        let told = journal.describe(&failure(None, now, now));
+        assert_eq!(told.matches("no heartbeat for 1200 ms").count(), 1, "{told}");
+        assert_eq!((journal.lines.len(), journal.changes(), journal.longest_gap()), (1, 0, 1_200));
     }
 
     #[test]

@@ -101,6 +101,7 @@ fn change(length: Duration, changes: &mut Changes<'_>, resources: &mut Resources
         let next = Instant::now() + CHANGE_EVERY;
         resources.sample()?;
         changes.make().with_context(|| format!("after {:?}", began.elapsed()))?;
+        changes.note_stalls()?;
         // The pace of the run, not a wait for something.
         std::thread::sleep(next.saturating_duration_since(Instant::now()));
     }
@@ -168,6 +169,7 @@ fn report(
     writeln!(text, "{first:8}  first datagrams to a new pod, sent again")?;
     writeln!(text, "{again:8}  other datagrams sent again")?;
     writeln!(text, "{:8}  answers later than a lost segment makes them", tally.slow())?;
+    writeln!(text, "{:8}  ms without heartbeat of a worker at longest", journal.longest_gap())?;
     if let Some([warm, last]) = memory {
         writeln!(text, "{warm:8}  KiB of memory after the warm-up, {last} at the end")?;
     }
