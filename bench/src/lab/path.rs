@@ -2,7 +2,7 @@
 //! forwarder has one for itself. A sink of its own thread would have to share that one, or take the
 //! generator's away in slices of a scheduler's choice.
 
-use super::trial::{Counts, Trial};
+use super::trial::{Counts, There, Trial};
 use super::wire::account::Account;
 use super::wire::clock::now_ns;
 use super::wire::end::End;
@@ -56,6 +56,11 @@ impl Path {
             reflected: Account::new(flows),
             lateness_p99_ns_max: u64::try_from(lateness_max.as_nanos()).unwrap_or(u64::MAX),
         }
+    }
+
+    /// The size of the load's first packet, with the frame check sequence.
+    pub(crate) fn size_first(&self) -> usize {
+        self.stream.size_first()
     }
 
     /// Makes every flow known: twice over, so that UDP flows are no longer new either.
@@ -114,7 +119,8 @@ impl Path {
             lateness_p99_ns_max: self.lateness_p99_ns_max,
             sink_dropped: dropped(client, backend) - dropped_before,
         };
-        Trial::new(&counts, account.arrivals, account.latency.clone())
+        let there = (*echoes && backend.is_some()).then(|| There::new(sent.packets, reflected));
+        Trial { there, ..Trial::new(&counts, account.arrivals, account.latency.clone()) }
     }
 }
 
@@ -163,6 +169,7 @@ mod tests {
         assert_eq!((arrivals.reordered, arrivals.duplicates, arrivals.stale), (0, 0, 0));
         assert_eq!(trial.histogram.len(), trial.sent);
         assert!(trial.latency.unwrap().p50_us > 0.0);
+        assert_eq!(trial.there, None);
     }
 
     #[test]
@@ -171,7 +178,9 @@ mod tests {
         let trial = path.trial(20_000.0, Duration::from_millis(300));
         assert!(trial.sent > 0);
         assert_eq!((trial.arrivals.packets, trial.lost), (trial.sent, 0));
-        assert_eq!(path.reflected.arrivals.packets, trial.sent);
-        assert!(trial.histogram.max() >= path.reflected.latency.min());
+        let there = trial.there.unwrap();
+        assert_eq!((there.arrivals.packets, there.lost), (trial.sent, 0));
+        let (round_trip, half) = (trial.latency.unwrap(), there.latency.unwrap());
+        assert!(round_trip.p50_us >= half.p50_us && half.p50_us > 0.0);
     }
 }
