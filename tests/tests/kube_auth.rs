@@ -101,12 +101,16 @@ async fn requests_keep_to_the_rate() -> Result<()> {
 /// Where the kubelet puts a pod's credentials.
 const POD_FOLDER: &str = "/run/secrets/kubernetes.io/serviceaccount";
 
+/// A file there, once the first state was seen.
+const SEEN: &str = "seen";
+
 /// The daemon's side of the next test: run by it as a process of its own, as in a pod.
 #[tokio::test]
 #[ignore = "is run by in_a_pod_the_service_accounts_files_are_used_and_a_new_token_is_read"]
 async fn watches_from_within_a_pod() -> Result<()> {
     let mut watching = Watching::start(Path::new(""))?;
     watching.wait_until("the first state", |w| w.services() == ["web"]).await?;
+    std::fs::write(Path::new(POD_FOLDER).join(SEEN), "")?;
     watching.wait_until("the change", |w| w.services() == ["new", "web"]).await
 }
 
@@ -132,9 +136,8 @@ fn in_a_pod_the_service_accounts_files_are_used_and_a_new_token_is_read() -> Res
     inside.env("KUBERNETES_SERVICE_HOST", server.address().ip().to_string());
     inside.env("KUBERNETES_SERVICE_PORT", server.address().port().to_string());
     let inside = inside.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-    wait_until("it watches", TOLD_MAX, || {
-        server.requests().iter().any(|request| request.verb == Verb::Watch)
-    })?;
+    // Not before: what it had not listed yet would be listed with the change.
+    wait_until("the first state", TOLD_MAX, || pod.path().join(SEEN).exists())?;
     server.set_tokens(Some(&["second"]));
     write("token", "second")?;
     server.interrupt(Interruption::Cut);
