@@ -4,13 +4,12 @@ use super::bed;
 use super::files;
 use super::run::{PARTIAL_LOSS, SearchArgs};
 use super::search::search;
-use super::traffic::{Traffic, defaults};
+use super::traffic::Traffic;
 use super::trial::{Latency, Trial};
-use super::wire::frame::Transport;
 use crate::numbers::Spread;
 use crate::report;
-use crate::rivals::{Forwarder, Precedence, forwarders};
-use anyhow::{Context as _, Result, ensure};
+use crate::rivals::{Forwarder, Precedence, Scenario, forwarders};
+use anyhow::{Context as _, Result};
 use hdrhistogram::Histogram;
 use serde::Serialize;
 use std::time::Duration;
@@ -44,7 +43,13 @@ pub(crate) struct Args {
 
 impl Default for Args {
     fn default() -> Self {
-        defaults()
+        #[derive(clap::Parser)]
+        struct Nothing {
+            #[command(flatten)]
+            args: Args,
+        }
+        // Every argument has a default.
+        <Nothing as clap::Parser>::parse_from(["latency"]).args
     }
 }
 
@@ -85,16 +90,11 @@ struct Results<'a> {
 
 /// Finds the rate, measures everybody at it, prints the table and writes the results.
 pub(crate) fn run(args: &Args, interrupt: &Interrupt) -> Result<()> {
-    ensure!(
-        args.traffic.transport == Transport::Udp,
-        "neither the kernel's NAT nor a proxy forwards TCP that nobody answers: all are compared \
-         by UDP; type: load --transport tcp"
-    );
     let noise = report::background_load()?;
     let precedence = Precedence::take()?;
     let mut forwarders = forwarders(&args.only)?;
-    // A proxy has no datagrams, and what is not for connections no segments.
-    forwarders.retain(|forwarder| forwarder.can(&args.traffic.scenario()));
+    // A proxy has no datagrams.
+    forwarders.retain(|forwarder| forwarder.can(&Scenario::stream(args.traffic.flows)));
     let mut no_drop = Vec::new();
     let rate_pps = if let Some(rate) = args.rate {
         rate

@@ -174,6 +174,14 @@ fn a_worker_that_begins_to_hang_is_waited_for_no_longer_than_it_counts_as_alive(
 }
 
 #[test]
+fn a_worker_notes_how_long_it_had_no_heartbeat() {
+    with_engine(|engine| {
+        let gap = || engine.workers[0].counters.work.heartbeat_gap_ns_max.get();
+        wait_until("a sleep is noted", || gap() > 0);
+    });
+}
+
+#[test]
 fn new_queues_go_to_a_worker_that_beats() {
     with_workers(2, |engine| {
         engine.workers[0].tell(Command::Stop).unwrap();
