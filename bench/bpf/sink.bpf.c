@@ -2,7 +2,7 @@
 /*
  * The load lab's packets go to the queue's socket, all others to the kernel, so that a machine
  * stays reachable by the interface that a sink listens on. How a packet is known: the first two
- * bytes after its UDP or TCP header (bench/src/lab/frame.rs).
+ * bytes after its UDP or TCP header (bench/src/lab/wire/frame.rs).
  */
 #include <linux/bpf.h>
 #include <linux/if_ether.h>

@@ -56,6 +56,7 @@ fn main() -> Result<()> {
             pktgen::run(&pktgen::Args::default(), &interrupt)?;
             rivals::run(&args, &interrupt)?;
             lab::run_latency(&lab::LatencyArgs::default(), &interrupt)?;
+            lab::run_load(&lab::LoadArgs::default(), &interrupt)?;
             html::run(&html::Args::default())
         }
         Command::Rivals(args) => rivals::run(&args, &interrupt),

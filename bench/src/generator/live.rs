@@ -6,6 +6,7 @@ use super::{Load, Rate, Sent};
 use crate::bpf;
 use anyhow::{Context as _, Result};
 use libbpf_rs::{Object, ProgramInput};
+use std::time::Duration;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 static BLAST: &bpf::Elf = &bpf::Elf(*include_bytes!(concat!(env!("OUT_DIR"), "/blast.bpf.o")));
@@ -13,7 +14,8 @@ static BLAST: &bpf::Elf = &bpf::Elf(*include_bytes!(concat!(env!("OUT_DIR"), "/b
 /// `BPF_F_TEST_XDP_LIVE_FRAMES` of the kernel's `bpf.h`.
 const LIVE_FRAMES: u32 = 1 << 1;
 
-/// More than the sender can send, per second: what it runs for at full speed.
+/// What it has frames for at full speed, per second. Where the receiver's ring is full it can be
+/// faster, and has then sent them all before the time is over.
 const FULL_RATE_PPS: f64 = 12e6;
 
 /// `struct blast_config` of `bpf/blast.bpf.c`.
@@ -38,8 +40,8 @@ struct BlastConfig {
 #[derive(FromBytes, Immutable, KnownLayout)]
 #[repr(C)]
 struct BlastState {
-    _start_ns: u64,
-    _due_ns: u64,
+    start_ns: u64,
+    due_ns: u64,
     sent: u64,
     _flow: u64,
 }
@@ -52,14 +54,26 @@ pub(super) fn send(load: &Load) -> Result<Sent> {
         Rate::Full => FULL_RATE_PPS,
     };
     let frame = longest(load);
+    let frames = whole(rate_pps * load.duration.as_secs_f64());
     let input = ProgramInput {
         data_in: Some(&frame),
         flags: LIVE_FRAMES,
-        repeat: whole(rate_pps * load.duration.as_secs_f64()),
+        repeat: frames,
         ..Default::default()
     };
     program.test_run(input).context("send live frames")?;
-    Ok(Sent { packets: sent(&object)?, elapsed: load.duration })
+    let state = state(&object)?;
+    Ok(Sent { packets: state.sent, elapsed: state.elapsed(load, frames) })
+}
+
+impl BlastState {
+    /// How long it sent: until the time was over, or the last of its `frames` was gone.
+    fn elapsed(&self, load: &Load, frames: u32) -> Duration {
+        let is_early = load.rate == Rate::Full && self.sent >= u64::from(frames);
+        // At full speed a batch is due when it is sent, to within LATE_NS of `bpf/blast.bpf.c`.
+        let sending = Duration::from_nanos(self.due_ns - self.start_ns);
+        if is_early { sending.min(load.duration) } else { load.duration }
+    }
 }
 
 /// Room for the load's longest frame.
@@ -68,8 +82,8 @@ fn longest(load: &Load) -> Vec<u8> {
     vec![0; usize::from(bytes)]
 }
 
-fn sent(object: &Object) -> Result<u64> {
-    Ok(bpf::state::<BlastState>(object)?.sent)
+fn state(object: &Object) -> Result<BlastState> {
+    bpf::state(object)
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "saturates: seconds of packets fit")]
@@ -127,7 +141,6 @@ mod tests {
     use crate::generator::frame::tests::route;
     use crate::generator::{Kind, Size};
     use etherparse::PacketHeaders;
-    use std::time::Duration;
     use tidegate_dataplane::testing::checksums_are_right;
     use tidegate_dataplane::types::IfIndex;
 
@@ -170,7 +183,17 @@ mod tests {
             template.write(number, &mut expected);
             assert_eq!(next(&object, &load), expected, "flow {number}");
         }
-        assert_eq!(sent(&object).unwrap(), 40_003);
+        assert_eq!(state(&object).unwrap().sent, 40_003);
+    }
+
+    #[test]
+    fn a_flood_lasts_until_its_frames_are_gone_and_no_longer_than_its_time() {
+        let flood = load(Shape::Datagrams(Size::LEAST), 0);
+        let paced = Load { rate: Rate::Paced(1e3), ..flood.clone() };
+        let after = |sent| BlastState { start_ns: 5, due_ns: 2_000_000_005, sent, _flow: 0 };
+        assert_eq!(after(100).elapsed(&flood, 100), Duration::from_secs(2));
+        assert_eq!(after(99).elapsed(&flood, 100), flood.duration);
+        assert_eq!(after(100).elapsed(&paced, 100), paced.duration);
     }
 
     #[test]

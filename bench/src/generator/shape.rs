@@ -29,7 +29,7 @@ impl Size {
     pub(crate) const LEAST: Self = Self::Bytes(64);
 
     /// Bytes in memory of one frame after another.
-    pub(super) fn frame_bytes(self) -> [u16; SIZES] {
+    pub(crate) fn frame_bytes(self) -> [u16; SIZES] {
         let with_check = match self {
             Self::Bytes(bytes) => [bytes; SIZES],
             Self::Imix => IMIX,

@@ -1,6 +1,7 @@
 //! The files of results as the report reads them. It takes what it knows and leaves the rest, so
 //! that a file may hold more; what is missing is said to be missing.
 
+use crate::lab::{Bound, Found, Latency as Percentiles};
 use crate::numbers::Spread;
 use crate::pktgen::outside;
 use crate::rivals::Scenario;
@@ -16,6 +17,8 @@ pub(crate) struct Results {
     pub(crate) rivals: Option<File<Rivals>>,
     pub(crate) memory: Option<File<Memory>>,
     pub(crate) latency: Option<File<Latency>>,
+    /// The newest load test.
+    pub(crate) load: Option<File<Load>>,
     pub(crate) scale: Option<File<Scale>>,
     pub(crate) pktgen: Option<File<Pktgen>>,
     pub(crate) growth: Option<File<Growth>>,
@@ -150,6 +153,37 @@ pub(crate) struct Quantile {
     pub(crate) us: f64,
 }
 
+/// `result.json` of a folder `load-DATE`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Load {
+    pub(crate) tested: String,
+    pub(crate) flows: u32,
+    pub(crate) size: String,
+    pub(crate) round_trip: bool,
+    pub(crate) no_drop: Option<Found>,
+    pub(crate) partial_drop: Option<Found>,
+    pub(crate) curve: Vec<LoadPoint>,
+}
+
+/// Latency at one load.
+#[derive(Debug, Deserialize)]
+pub(crate) struct LoadPoint {
+    pub(crate) name: String,
+    pub(crate) trial: LoadTrial,
+    pub(crate) percentiles: Vec<Quantile>,
+}
+
+/// What became of it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct LoadTrial {
+    pub(crate) rate_pps: f64,
+    pub(crate) lost: u64,
+    pub(crate) bound: Option<Bound>,
+    pub(crate) latency: Option<Percentiles>,
+}
+
 /// `scale.json`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
@@ -202,6 +236,7 @@ impl Results {
             rivals: file(folder, "rivals")?,
             memory: file(folder, "memory")?,
             latency: file(folder, "latency")?,
+            load: newest_load(folder)?,
             scale: file(folder, "scale")?,
             pktgen: file(folder, "pktgen")?,
             growth: file(folder, "growth")?,
@@ -221,6 +256,7 @@ impl Results {
             of("rivals", self.rivals.as_ref()),
             of("memory", self.memory.as_ref()),
             of("latency", self.latency.as_ref()),
+            of("load", self.load.as_ref()),
             of("scale", self.scale.as_ref()),
             of("pktgen", self.pktgen.as_ref()),
             of("growth", self.growth.as_ref()),
@@ -238,6 +274,14 @@ fn file<T: DeserializeOwned>(folder: &Path, name: &str) -> Result<Option<T>> {
     }
     let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
     serde_json::from_str(&text).with_context(|| format!("understand {}", path.display())).map(Some)
+}
+
+/// Folders of load tests are called after the time.
+fn newest_load(folder: &Path) -> Result<Option<File<Load>>> {
+    let entries = fs::read_dir(folder).with_context(|| format!("read {}", folder.display()))?;
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let newest = names.filter(|name| name.starts_with("load-")).max();
+    newest.map_or(Ok(None), |name| file(folder, &format!("{name}/result")))
 }
 
 /// The words of other generators: all text files of the folder that are some.
@@ -287,5 +331,23 @@ mod tests {
         let results = Results::read(folder.path()).unwrap();
         assert_eq!(results.memory.unwrap().results.rows()[0].name, "a");
         assert_eq!(results.outside[0].1.sent, 3000);
+    }
+
+    #[test]
+    fn of_several_load_tests_the_newest_counts() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, tested) in [("load-2026-01-02T00-00-00", "b"), ("load-2026-01-01T09-00-00", "a")]
+        {
+            let load = folder.path().join(name);
+            fs::create_dir(&load).unwrap();
+            let text = format!(
+                r#"{{"environment": {{}}, "results": {{"tested": "{tested}", "no_drop":
+                {{"rate_pps": 1e6, "bound": "generator", "is_at_max": false}}}}}}"#
+            );
+            fs::write(load.join("result.json"), text).unwrap();
+        }
+        let load = Results::read(folder.path()).unwrap().load.unwrap().results;
+        assert_eq!(load.tested, "b");
+        assert_eq!(load.no_drop.unwrap().bound, Some(Bound::Generator));
     }
 }

@@ -1,8 +1,9 @@
 //! The page. Everything is in it: styles, plots, figures.
 
-use super::data::{Environment, Results};
+use super::data::{Environment, File, LoadPoint, Results};
 use super::markdown::{show, us};
 use super::{aims, plot};
+use crate::lab;
 use crate::pktgen::Trial;
 use anyhow::Result;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
@@ -46,6 +47,9 @@ pub(crate) fn render(results: &Results) -> Result<String> {
                 h2 { "Latency" }
                 (drawn(plot::latency(results)?, "latency"))
                 (latency(results))
+                h2 { "Load test" }
+                (drawn(plot::load(results)?, "load"))
+                (load(results))
                 h2 { "The pipeline alone" }
                 (memory(results))
                 h2 { "Growth" }
@@ -170,8 +174,34 @@ fn latency(results: &Results) -> Markup {
     html! {
         p { "At " (format!("{:.3}", file.results.rate_pps / 1e6)) " Mpps for all." }
         (table(&heads, &rows, "latency"))
-        p { "Median [least-most] over the rounds. * Generator or sink was the limit in some round." }
+        p {
+            "Median [least-most] over the rounds. * Generator or sink was the limit in some round."
+        }
     }
+}
+
+fn load(results: &Results) -> Markup {
+    let Some(File { results: load, .. }) = &results.load else { return html! {} };
+    let points: Vec<_> = load.curve.iter().map(load_point).collect();
+    let heads = ["load", "Mpps", "lost, packets", "p50, µs", "p90", "p99", "p99.9", "most"];
+    let way = if load.round_trip { "round trip" } else { "one way" };
+    html! {
+        p {
+            (load.tested) ", " (load.flows) " flows, frames of " (load.size) ". No-drop rate "
+            (lab::rate(load.no_drop)) ", partial-drop rate (0.5 %) " (lab::rate(load.partial_drop))
+            ". Latency " (way) ". * Generator or sink was the limit."
+        }
+        (table(&heads, &points, "load"))
+    }
+}
+
+fn load_point(point: &LoadPoint) -> Vec<String> {
+    let LoadPoint { name, trial, .. } = point;
+    let mark = if trial.bound.is_some() { " *" } else { "" };
+    let rate = format!("{:.3}{mark}", trial.rate_pps / 1e6);
+    let us = |latency: lab::Latency| latency.all_us().map(|us| format!("{us:.1}"));
+    let times = trial.latency.map_or_else(Default::default, us);
+    [name.clone(), rate, trial.lost.to_string()].into_iter().chain(times).collect()
 }
 
 fn memory(results: &Results) -> Markup {

@@ -1,6 +1,6 @@
 //! Plots as SVG, readable on a light and on a dark page: no background, words in grey.
 
-use super::data::{GrowthSeries, Quantile, Results, Turn};
+use super::data::{GrowthSeries, LoadTrial, Quantile, Results, Turn};
 use crate::generator::Size;
 use crate::numbers::Spread;
 use crate::rivals::{Scenario, Work};
@@ -167,9 +167,25 @@ fn in_memory(results: &Results) -> Vec<GrowthSeries> {
 /// Lines: latency by percentile, the percentiles by their nines as hdr-plot draws them.
 pub(crate) fn latency(results: &Results) -> Result<Option<String>> {
     let rows = results.latency.iter().flat_map(|file| &file.results.rows);
+    let curves = rows.map(|row| (row.forwarder.clone(), row.percentiles.as_slice()));
+    by_percentile("Latency by percentile, µs", curves)
+}
+
+/// Lines: latency by percentile at each load of the newest load test.
+pub(crate) fn load(results: &Results) -> Result<Option<String>> {
+    let points = results.load.iter().flat_map(|file| &file.results.curve);
+    let name = |trial: &LoadTrial| format!("{:.3} Mpps", trial.rate_pps / 1e6);
+    let curves = points.map(|point| (name(&point.trial), point.percentiles.as_slice()));
+    by_percentile("Latency by percentile and load, µs", curves)
+}
+
+fn by_percentile<'a>(
+    title: &str,
+    curves: impl Iterator<Item = (String, &'a [Quantile])>,
+) -> Result<Option<String>> {
     let nines = |at: &Quantile| (at.quantile < 1.0).then(|| (-(1.0 - at.quantile).log10(), at.us));
-    let series: Vec<Series> = rows
-        .map(|row| sorted(&row.forwarder, row.percentiles.iter().filter_map(nines).collect()))
+    let series: Vec<Series> = curves
+        .map(|(name, curve)| sorted(&name, curve.iter().filter_map(nines).collect()))
         .filter(|series| !series.points.is_empty())
         .collect();
     if series.is_empty() {
@@ -178,8 +194,7 @@ pub(crate) fn latency(results: &Results) -> Result<Option<String>> {
     let mut svg = String::new();
     let most = extent(&series);
     let x = Nines(0.0..most.0.ceil().max(1.0));
-    let drawn =
-        draw_lines(&mut svg, "Latency by percentile, µs", &series, x, &|x| percentile(*x), most.1);
+    let drawn = draw_lines(&mut svg, title, &series, x, &|x| percentile(*x), most.1);
     drawn.map_err(|error| failed(&error))?;
     Ok(Some(svg))
 }

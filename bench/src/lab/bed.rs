@@ -4,8 +4,7 @@
 use super::path::Path;
 use super::traffic::Traffic;
 use super::wire::end::End;
-use super::wire::frame::Transport;
-use crate::rivals::{Forwarder, Link, Placement, Rig, Scenario, Session, receive_on};
+use crate::rivals::{Conntrack, Forwarder, Link, Placement, Rig, Session, receive_on};
 use anyhow::{Context as _, Result, anyhow, ensure};
 use core::net::SocketAddr;
 use std::fs;
@@ -27,14 +26,12 @@ pub(crate) fn around<T: Send>(
     traffic: &Traffic,
     work: impl FnOnce(&mut Path) -> Result<T> + Send,
 ) -> Result<T> {
-    let is_served = traffic.transport == Transport::Udp;
-    ensure!(
-        is_served,
-        "the rig's Service is UDP: for TCP use `load` with --interface and --target"
-    );
-    let scenario = Scenario::stream(traffic.flows);
-    let name = forwarder.name();
-    ensure!(forwarder.can(&scenario), "{name} cannot forward datagrams: choose another forwarder");
+    let scenario = traffic.scenario();
+    let (name, transport) = (forwarder.name(), traffic.transport);
+    ensure!(forwarder.can(&scenario), "{name} is not for {transport:?}: choose another forwarder");
+    let _room = (forwarder.placement() == Placement::Forwarder)
+        .then(|| Conntrack::with_room(scenario.flows_max()?))
+        .transpose()?;
     let rig = Rig::with_backends(scenario.backends())?;
     let (sender, ready) = channel();
     let session = Session::new(sender);

@@ -1,5 +1,6 @@
 //! What a measurement leaves behind, beside its JSON: histograms as plotters read them.
 
+use crate::report;
 use anyhow::{Context as _, Result};
 use hdrhistogram::Histogram;
 use serde::Serialize;
@@ -39,7 +40,8 @@ pub(crate) fn quantiles(histogram: &Histogram<u64>) -> Vec<Quantile> {
 pub(crate) fn write(folder: &Path, curves: &[Curve], main: usize) -> Result<()> {
     let put = |name: &str, text: String| {
         let path = folder.join(name);
-        fs::write(&path, text).with_context(|| format!("write {}", path.display()))
+        fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
+        report::print(&format!("Written to {}.\n", path.display()))
     };
     if let Some(curve) = curves.get(main) {
         put("latency.hgrm", hgrm::text(&curve.histogram))?;

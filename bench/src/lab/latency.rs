@@ -4,12 +4,13 @@ use super::bed;
 use super::files;
 use super::run::{PARTIAL_LOSS, SearchArgs};
 use super::search::search;
-use super::traffic::Traffic;
+use super::traffic::{Traffic, defaults};
 use super::trial::{Latency, Trial};
+use super::wire::frame::Transport;
 use crate::numbers::Spread;
 use crate::report;
-use crate::rivals::{Forwarder, Precedence, Scenario, forwarders};
-use anyhow::{Context as _, Result};
+use crate::rivals::{Forwarder, Precedence, forwarders};
+use anyhow::{Context as _, Result, ensure};
 use hdrhistogram::Histogram;
 use serde::Serialize;
 use std::time::Duration;
@@ -43,13 +44,7 @@ pub(crate) struct Args {
 
 impl Default for Args {
     fn default() -> Self {
-        #[derive(clap::Parser)]
-        struct Nothing {
-            #[command(flatten)]
-            args: Args,
-        }
-        // Every argument has a default.
-        <Nothing as clap::Parser>::parse_from(["latency"]).args
+        defaults()
     }
 }
 
@@ -90,11 +85,16 @@ struct Results<'a> {
 
 /// Finds the rate, measures everybody at it, prints the table and writes the results.
 pub(crate) fn run(args: &Args, interrupt: &Interrupt) -> Result<()> {
+    ensure!(
+        args.traffic.transport == Transport::Udp,
+        "neither the kernel's NAT nor a proxy forwards TCP that nobody answers: all are compared \
+         by UDP; type: load --transport tcp"
+    );
     let noise = report::background_load()?;
     let precedence = Precedence::take()?;
     let mut forwarders = forwarders(&args.only)?;
-    // A proxy has no datagrams.
-    forwarders.retain(|forwarder| forwarder.can(&Scenario::stream(args.traffic.flows)));
+    // A proxy has no datagrams, and what is not for connections no segments.
+    forwarders.retain(|forwarder| forwarder.can(&args.traffic.scenario()));
     let mut no_drop = Vec::new();
     let rate_pps = if let Some(rate) = args.rate {
         rate

@@ -13,5 +13,7 @@ mod trial;
 mod wire;
 
 pub(crate) use latency::{Args as LatencyArgs, run as run_latency};
-pub(crate) use run::{Args as LoadArgs, run as run_load};
+pub(crate) use run::{Args as LoadArgs, rate, run as run_load};
+pub(crate) use search::Found;
 pub(crate) use sink::{Args as SinkArgs, run as run_sink};
+pub(crate) use trial::{Bound, Latency};

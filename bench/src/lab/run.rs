@@ -4,8 +4,8 @@ use super::bed::{self, FORWARDER_CPU, LAB_CPU, Local};
 use super::files::{self, Curve};
 use super::path::Path;
 use super::search::{Found, Limits, search};
-use super::traffic::Traffic;
-use super::trial::{Bound, Trial};
+use super::traffic::{Traffic, defaults};
+use super::trial::{Bound, Latency, Trial};
 use super::wire::end::End;
 use super::wire::frame::Transport;
 use crate::report;
@@ -53,6 +53,12 @@ pub(crate) struct Args {
     /// Length of each load whose latency is shown
     #[arg(long, default_value = "2s", value_parser = humantime::parse_duration)]
     curve_duration: Duration,
+}
+
+impl Default for Args {
+    fn default() -> Self {
+        defaults()
+    }
 }
 
 #[derive(Debug, Clone, clap::Args)]
@@ -113,6 +119,7 @@ struct Results {
     /// What was tested: a forwarder on the rig, or a target.
     tested: String,
     flows: u32,
+    /// With the frame check sequence.
     size: String,
     transport: Option<Transport>,
     syn_share: f64,
@@ -185,7 +192,7 @@ fn outside(args: &Args, interface: &str, interrupt: &Interrupt) -> Result<Result
 fn measure(args: &Args, path: &mut Path, interrupt: &Interrupt) -> Result<Results> {
     let mut results = Results {
         flows: args.traffic.flows,
-        size: args.traffic.size.to_string(),
+        size: args.traffic.size.map_or_else(|| path.size_first().to_string(), String::from),
         transport: Some(args.traffic.transport),
         syn_share: args.traffic.syn_share,
         round_trip: args.traffic.echo,
@@ -255,15 +262,19 @@ fn whole(number: f64) -> u64 {
     number.ceil() as u64
 }
 
-fn render(results: &Results) -> String {
-    let rate = |found: Option<Found>| match found {
+/// A rate in words; a star where something else than the tested was the limit.
+pub(crate) fn rate(found: Option<Found>) -> String {
+    match found {
         None => "-".into(),
         Some(Found { rate_pps: None, .. }) => "none".into(),
         Some(Found { rate_pps: Some(rate), bound, is_at_max }) => {
             let mark = if bound.is_some() { " *" } else { "" };
             format!("{}{:.3} Mpps{mark}", if is_at_max { ">= " } else { "" }, rate / 1e6)
         }
-    };
+    }
+}
+
+fn render(results: &Results) -> String {
     let mut rates = Table::new(&["TESTED", "FRAME", "FLOWS", "NDR (0 loss)", "PDR (0.5 %)"]);
     rates.row([
         results.tested.clone(),
@@ -285,23 +296,23 @@ fn render(results: &Results) -> String {
 }
 
 fn render_curve(curve: &[CurvePoint]) -> String {
+    type Times = Option<Latency>;
     let mut table =
         Table::new(&["LOAD", "RATE", "LOST", "REORDERED", "P50", "P90", "P99", "P99.9", "MAX", ""]);
+    let mut row = |names: [String; 2], lost: u64, reordered: u64, latency: Times, note: &str| {
+        let counts = [lost.to_string(), reordered.to_string()];
+        let us = |latency: Latency| latency.all_us().map(|us| format!("{us:.1}us"));
+        let times = latency.map_or_else(Default::default, us);
+        table.row(names.into_iter().chain(counts).chain(times).chain([note.to_owned()]));
+    };
     for CurvePoint { name, trial, .. } in curve {
-        let latency = trial.latency.unwrap_or_default();
-        let us = |value: f64| format!("{value:.1}us");
-        table.row([
-            name.clone(),
-            format!("{:.3} Mpps", trial.rate_pps / 1e6),
-            trial.lost.to_string(),
-            trial.arrivals.reordered.to_string(),
-            us(latency.p50_us),
-            us(latency.p90_us),
-            us(latency.p99_us),
-            us(latency.p999_us),
-            us(latency.max_us),
-            trial.bound.map_or("", Bound::words).to_owned(),
-        ]);
+        let names = [name.clone(), format!("{:.3} Mpps", trial.rate_pps / 1e6)];
+        let note = trial.bound.map_or("", Bound::words);
+        row(names, trial.lost, trial.arrivals.reordered, trial.latency, note);
+        if let Some(there) = trial.there {
+            let names = ["  way there".into(), String::new()];
+            row(names, there.lost, there.arrivals.reordered, there.latency, "");
+        }
     }
     table.render(true)
 }

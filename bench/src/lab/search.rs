@@ -3,7 +3,7 @@
 
 use super::trial::{Bound, Trial};
 use anyhow::Result;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Where and how finely to search.
 #[derive(Debug, Clone, Copy)]
@@ -20,7 +20,7 @@ pub(crate) struct Limits {
 }
 
 /// The largest rate that was carried.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Found {
     /// `None` where even the first was not.
     pub(crate) rate_pps: Option<f64>,

@@ -2,54 +2,14 @@
 
 use super::path::Path;
 use super::wire::end::End;
-use super::wire::frame::{Ends, FLOW_NUMBERS, Transport};
+use super::wire::frame::{CHECK_BYTES, Ends, FLOW_NUMBERS, Transport};
 use super::wire::stream::Stream;
+use crate::generator::Size;
+use crate::rivals::Scenario;
 use anyhow::{Result, ensure};
 use core::net::{IpAddr, SocketAddr};
-use core::str::FromStr;
 use std::time::Duration;
 use tidegate_dataplane::types::MacAddress;
-
-/// The usual mix: 7 parts of 64, 4 of 570, 1 of 1518 bytes (named as in RFC 6985), spread out.
-const IMIX: [usize; 12] = [64, 570, 64, 64, 570, 64, 1518, 64, 570, 64, 570, 64];
-
-/// The largest frame of an MTU of 1500 bytes, with the frame check sequence.
-const SIZE_MAX: usize = 1_518;
-
-/// Frame size with the frame check sequence.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Size {
-    /// The smallest that holds a stamp.
-    Least,
-    /// So many bytes.
-    Bytes(usize),
-    /// A mix.
-    Imix,
-}
-
-impl FromStr for Size {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "least" => Ok(Self::Least),
-            "imix" => Ok(Self::Imix),
-            number => number.parse().map(Self::Bytes).map_err(|error| {
-                format!("{number} is neither `least` nor `imix` nor a number of bytes: {error}")
-            }),
-        }
-    }
-}
-
-impl core::fmt::Display for Size {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        match self {
-            Self::Least => f.write_str("least"),
-            Self::Imix => f.write_str("imix"),
-            Self::Bytes(bytes) => write!(f, "{bytes}"),
-        }
-    }
-}
 
 /// The packets.
 #[derive(Debug, Clone, clap::Args)]
@@ -58,10 +18,11 @@ pub(crate) struct Traffic {
     #[arg(long, default_value_t = 10_000,
           value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) flows: u32,
-    /// Frame size in bytes with the frame check sequence, `least`, or `imix` (7:4:1 of 64, 570 and
-    /// 1518, where the first is raised to what holds a stamp: 76 for TCP, 84 and 96 over IPv6)
-    #[arg(long, default_value_t = Size::Least)]
-    pub(crate) size: Size,
+    /// Frame size in bytes with the frame check sequence, or `imix` (7:4:1 of 64, 570 and 1518).
+    /// Smaller ones of the mix are raised to the default: the least that holds a stamp, 64 for UDP
+    /// and 76 for TCP, 84 and 96 over IPv6
+    #[arg(long)]
+    pub(crate) size: Option<Size>,
     /// UDP, or TCP flows that a SYN opens and nobody answers
     #[arg(long, value_enum, default_value_t = Transport::Udp)]
     pub(crate) transport: Transport,
@@ -77,6 +38,14 @@ pub(crate) struct Traffic {
 }
 
 impl Traffic {
+    /// What this is for a forwarder of the rig.
+    pub(crate) fn scenario(&self) -> Scenario {
+        match self.transport {
+            Transport::Udp => Scenario::stream(self.flows),
+            Transport::Tcp => Scenario::connections(),
+        }
+    }
+
     /// Where the packets come from and go to.
     pub(crate) fn ends(
         &self,
@@ -90,12 +59,15 @@ impl Traffic {
     pub(crate) fn sizes(&self, ends: &Ends) -> Result<Vec<usize>> {
         let least = ends.size_min();
         match self.size {
-            Size::Least => Ok(vec![least]),
-            Size::Imix => Ok(IMIX.iter().map(|size| *size.max(&least)).collect()),
-            Size::Bytes(size) => {
-                let fits = (least..=SIZE_MAX).contains(&size);
-                ensure!(fits, "frames of {size} bytes: {least} to {SIZE_MAX} are possible here");
-                Ok(vec![size])
+            None => Ok(vec![least]),
+            Some(mix @ Size::Imix) => {
+                let size = |bytes: u16| usize::from(bytes) + CHECK_BYTES;
+                Ok(mix.frame_bytes().map(|bytes| size(bytes).max(least)).to_vec())
+            }
+            Some(Size::Bytes(size)) => {
+                let fits = usize::from(size) >= least;
+                ensure!(fits, "frames of {size} bytes have no room for a stamp: {least} have");
+                Ok(vec![size.into()])
             }
         }
     }
@@ -118,15 +90,25 @@ impl Traffic {
     }
 }
 
+/// Arguments of which none was given; each has a default.
+pub(super) fn defaults<T: clap::Args>() -> T {
+    #[derive(clap::Parser)]
+    struct Nothing<T: clap::Args> {
+        #[command(flatten)]
+        args: T,
+    }
+    <Nothing<T> as clap::Parser>::parse_from(["tidegate-bench"]).args
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::lab::wire::frame::tests::ends;
 
-    fn traffic(size: Size) -> Traffic {
+    fn traffic(size: &str) -> Traffic {
         Traffic {
             flows: 1,
-            size,
+            size: Some(size.parse().unwrap()),
             transport: Transport::Udp,
             syn_share: 0.0,
             echo: false,
@@ -136,7 +118,7 @@ mod tests {
 
     #[test]
     fn imix_has_seven_small_four_medium_and_one_large_frame() {
-        let traffic = traffic("imix".parse().unwrap());
+        let traffic = traffic("imix");
         let udp = ends("192.0.2.10", "192.0.2.1:1", Transport::Udp);
         let sizes = traffic.sizes(&udp).unwrap();
         let count = |size| sizes.iter().filter(|s| **s == size).count();
@@ -147,10 +129,9 @@ mod tests {
 
     #[test]
     fn a_size_without_room_for_a_stamp_is_refused() {
-        let traffic = traffic(Size::Bytes(64));
+        let traffic = traffic("64");
         let tcp = ends("192.0.2.10", "192.0.2.1:1", Transport::Tcp);
         let words = traffic.sizes(&tcp).unwrap_err().to_string();
-        assert_eq!(words, "frames of 64 bytes: 76 to 1518 are possible here");
-        assert!("tiny".parse::<Size>().is_err());
+        assert_eq!(words, "frames of 64 bytes have no room for a stamp: 76 have");
     }
 }

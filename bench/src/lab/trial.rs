@@ -1,15 +1,15 @@
 //! One load at one rate, and what became of it.
 
-use super::wire::account::Arrivals;
+use super::wire::account::{Account, Arrivals};
 use crate::numbers::{float, ratio};
 use hdrhistogram::Histogram;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// A generator that sends less than this share of the rate is the limit itself.
 const KEPT_MIN: f64 = 0.98;
 
 /// What else than the tested was the limit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Bound {
     /// It sent less than 98 % of the rate, or its packets later than is allowed.
@@ -48,7 +48,7 @@ pub(crate) struct Counts {
 }
 
 /// Percentiles in microseconds.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[expect(clippy::struct_field_names, reason = "the unit ends each name")]
 pub(crate) struct Latency {
     pub(crate) p50_us: f64,
@@ -70,6 +70,30 @@ impl Latency {
             max_us: float(histogram.max()) / 1e3,
         })
     }
+
+    /// In this order.
+    pub(crate) fn all_us(self) -> [f64; 5] {
+        let Self { p50_us, p90_us, p99_us, p999_us, max_us } = self;
+        [p50_us, p90_us, p99_us, p999_us, max_us]
+    }
+}
+
+/// The way to the backends' end, where that sends everything back.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub(crate) struct There {
+    /// Sent and not arrived there; what else is lost was lost on the way back.
+    pub(crate) lost: u64,
+    pub(crate) arrivals: Arrivals,
+    pub(crate) latency: Option<Latency>,
+}
+
+impl There {
+    /// Of `sent` packets, by the books of the backends' end.
+    pub(crate) fn new(sent: u64, account: &Account) -> Self {
+        let arrivals = account.arrivals;
+        let lost = sent.saturating_sub(arrivals.packets);
+        Self { lost, arrivals, latency: Latency::of(&account.latency) }
+    }
 }
 
 /// One load.
@@ -89,6 +113,8 @@ pub(crate) struct Trial {
     /// What else was the limit.
     pub(crate) bound: Option<Bound>,
     pub(crate) latency: Option<Latency>,
+    /// `None` where nothing is sent back, or another machine does it.
+    pub(crate) there: Option<There>,
     #[serde(skip)]
     pub(crate) histogram: Histogram<u64>,
 }
@@ -115,6 +141,7 @@ impl Trial {
             sink_dropped: counts.sink_dropped,
             bound,
             latency: Latency::of(&histogram),
+            there: None,
             histogram,
         }
     }

@@ -11,6 +11,7 @@ mod scenario;
 mod search;
 mod table;
 
+pub(crate) use bed::conntrack::Conntrack;
 pub(crate) use bed::napi::{Placement, receive_on};
 pub(crate) use bed::priority::Precedence;
 pub(crate) use bed::rig::{self, Link, Rig};

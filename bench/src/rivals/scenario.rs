@@ -61,6 +61,11 @@ impl Scenario {
         Self { work: Work::NewFlows, size: Size::LEAST }
     }
 
+    /// Short TCP connections; TCP at all.
+    pub(crate) const fn connections() -> Self {
+        Self { work: Work::Connections, size: Size::LEAST }
+    }
+
     /// Whether the tables are large and the backends many.
     pub(crate) fn is_crowded(&self) -> bool {
         match self.work {
@@ -139,7 +144,7 @@ pub(crate) fn chosen(works: &[WorkKind], flows: &[u32], sizes: &[Size]) -> Vec<S
         all.push(Scenario::new_flows());
     }
     if wants(WorkKind::Connections) {
-        all.push(Scenario { work: Work::Connections, size: Size::LEAST });
+        all.push(Scenario::connections());
     }
     all
 }

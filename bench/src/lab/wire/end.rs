@@ -36,6 +36,9 @@ const FILLS: u32 = RING / 64;
 /// A packet may go so much later than the end of its load; then the load is over.
 const GRACE_NS: u64 = 20_000_000;
 
+/// What opens flows may go later: none of them may be missing.
+const OPENING_GRACE_NS: u64 = 5_000_000_000;
+
 /// What was sent of a schedule.
 #[derive(Debug)]
 pub(crate) struct Sent {
@@ -80,10 +83,11 @@ impl End {
         meanwhile: &mut dyn FnMut(&mut Self),
     ) -> Sent {
         let mut sent = Sent { packets: 0, lateness: empty_histogram() };
+        let last_ns = schedule.end_ns() + if opening { OPENING_GRACE_NS } else { GRACE_NS };
         let mut number = 0;
         while number < schedule.total {
             let now = now_ns();
-            if now > schedule.end_ns() + GRACE_NS {
+            if now > last_ns {
                 break;
             }
             let count = schedule.owed(now).saturating_sub(number).min(SEND_BURST);

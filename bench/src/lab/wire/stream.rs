@@ -1,6 +1,6 @@
 //! The packets of a load, one after the other: flows in turn, sizes in turn, some SYNs among them.
 
-use super::frame::{Ends, Stamp, Step, Template};
+use super::frame::{CHECK_BYTES, Ends, Stamp, Step, Template};
 
 /// What is to be sent: the packets of a load, in the order of a mix.
 #[derive(Debug)]
@@ -26,6 +26,11 @@ impl Stream {
             sent_syns: 0,
             sent: 0,
         }
+    }
+
+    /// The first packet's size, with the frame check sequence.
+    pub(crate) fn size_first(&self) -> usize {
+        self.templates.first().map_or(0, |template| template.len() + CHECK_BYTES)
     }
 
     /// Writes the next packet, and returns its length.
@@ -108,5 +113,6 @@ mod tests {
         let mut frame = [0; 1_514];
         let lengths = [0, 1, 2].map(|due_ns| stream.write(&mut frame, due_ns, true));
         assert_eq!(lengths, [60, 1_514, 60]);
+        assert_eq!(stream.size_first(), 64);
     }
 }

@@ -37,6 +37,14 @@ impl Conntrack {
         Ok(Self { before: [read(MAX)?, read(BUCKETS)?] })
     }
 
+    /// Room for `entries` until this is dropped.
+    pub(crate) fn with_room(entries: u32) -> Result<Self> {
+        settle()?;
+        let table = Self::open()?;
+        table.make_room(entries)?;
+        Ok(table)
+    }
+
     /// Room for `entries`, set as kube-proxy would set it.
     pub(crate) fn make_room(&self, entries: u32) -> Result<()> {
         write(MAX, entries)?;
