@@ -179,7 +179,7 @@ pub(crate) struct LoadPoint {
 #[serde(default)]
 pub(crate) struct LoadTrial {
     pub(crate) rate_pps: f64,
-    pub(crate) lost: u64,
+    pub(crate) lost: Option<u64>,
     pub(crate) bound: Option<Bound>,
     pub(crate) latency: Option<Percentiles>,
 }

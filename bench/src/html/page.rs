@@ -201,7 +201,8 @@ fn load_point(point: &LoadPoint) -> Vec<String> {
     let rate = format!("{:.3}{mark}", trial.rate_pps / 1e6);
     let us = |latency: lab::Latency| latency.all_us().map(|us| format!("{us:.1}"));
     let times = trial.latency.map_or_else(Default::default, us);
-    [name.clone(), rate, trial.lost.to_string()].into_iter().chain(times).collect()
+    let lost = trial.lost.map_or("not told".into(), |lost| lost.to_string());
+    [name.clone(), rate, lost].into_iter().chain(times).collect()
 }
 
 fn memory(results: &Results) -> Markup {

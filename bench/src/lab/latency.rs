@@ -181,7 +181,7 @@ fn turns(
             let Latency { p50_us, p99_us, .. } = trial.latency.unwrap_or_default();
             report::progress(&format!(
                 "round {round} {forwarder:<18} p50 {p50_us:.1} us, p99 {p99_us:.1} us, {} lost",
-                trial.lost
+                trial.lost.unwrap_or(0)
             ));
             turns.push(Turn { round, forwarder, trial });
         }
@@ -206,7 +206,7 @@ fn row(forwarder: &'static str, turns: &[Turn]) -> Row {
         p99_us: spread(|latency| latency.p99_us),
         p999_us: spread(|latency| latency.p999_us),
         max_us: spread(|latency| latency.max_us),
-        lost: own().map(|trial| trial.lost).sum(),
+        lost: own().filter_map(|trial| trial.lost).sum(),
         is_bound: own().any(|trial| trial.bound.is_some()),
         percentiles: files::quantiles(&all),
     }

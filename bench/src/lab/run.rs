@@ -125,8 +125,8 @@ struct Results {
     syn_share: f64,
     round_trip: bool,
     generator_cpu: usize,
-    /// On the generator's thread, in turn with it.
-    sink_cpu: usize,
+    /// On the generator's thread, in turn with it; `None` where it is another machine's.
+    sink_cpu: Option<usize>,
     forwarder_cpu: Option<usize>,
     no_drop: Option<Found>,
     partial_drop: Option<Found>,
@@ -171,7 +171,7 @@ fn on_rig(args: &Args, interrupt: &Interrupt) -> Result<Results> {
     let tested = forwarder.name().to_owned();
     let measured =
         bed::around(forwarder.as_ref(), &args.traffic, |path| measure(args, path, interrupt))?;
-    Ok(Results { tested, forwarder_cpu: Some(FORWARDER_CPU), ..measured })
+    Ok(Results { tested, forwarder_cpu: Some(FORWARDER_CPU), sink_cpu: Some(LAB_CPU), ..measured })
 }
 
 fn outside(args: &Args, interface: &str, interrupt: &Interrupt) -> Result<Results> {
@@ -197,7 +197,6 @@ fn measure(args: &Args, path: &mut Path, interrupt: &Interrupt) -> Result<Result
         syn_share: args.traffic.syn_share,
         round_trip: args.traffic.echo,
         generator_cpu: LAB_CPU,
-        sink_cpu: LAB_CPU,
         ..Results::default()
     };
     let mut rates: Vec<(String, f64)> = Vec::new();
@@ -287,9 +286,9 @@ fn render(results: &Results) -> String {
     let bounds: Vec<_> = bounds.filter_map(|found| found.bound).map(Bound::words).collect();
     let note = bounds.first().map_or(String::new(), |words| format!("* {words}\n"));
     let what = if results.round_trip { "round trip" } else { "one way" };
+    let who = results.sink_cpu.map_or("The generator has", |_| "Generator and sink share");
     format!(
-        "{}\n{note}\n{}\nLatency: {what}, from the intended send time. Generator and sink share \
-         CPU {LAB_CPU}.\n",
+        "{}\n{note}\n{}\nLatency: {what}, from the intended send time. {who} CPU {LAB_CPU}.\n",
         rates.render(true),
         render_curve(&results.curve)
     )
@@ -299,19 +298,21 @@ fn render_curve(curve: &[CurvePoint]) -> String {
     type Times = Option<Latency>;
     let mut table =
         Table::new(&["LOAD", "RATE", "LOST", "REORDERED", "P50", "P90", "P99", "P99.9", "MAX", ""]);
-    let mut row = |names: [String; 2], lost: u64, reordered: u64, latency: Times, note: &str| {
-        let counts = [lost.to_string(), reordered.to_string()];
-        let us = |latency: Latency| latency.all_us().map(|us| format!("{us:.1}us"));
-        let times = latency.map_or_else(Default::default, us);
-        table.row(names.into_iter().chain(counts).chain(times).chain([note.to_owned()]));
-    };
+    let mut row =
+        |names: [String; 2], lost: Option<u64>, reordered: u64, latency: Times, note: &str| {
+            let count = |count: Option<u64>| count.map_or(String::new(), |count| count.to_string());
+            let counts = [lost, lost.and(Some(reordered))].map(count);
+            let us = |latency: Latency| latency.all_us().map(|us| format!("{us:.1}us"));
+            let times = latency.map_or_else(Default::default, us);
+            table.row(names.into_iter().chain(counts).chain(times).chain([note.to_owned()]));
+        };
     for CurvePoint { name, trial, .. } in curve {
         let names = [name.clone(), format!("{:.3} Mpps", trial.rate_pps / 1e6)];
         let note = trial.bound.map_or("", Bound::words);
         row(names, trial.lost, trial.arrivals.reordered, trial.latency, note);
         if let Some(there) = trial.there {
             let names = ["  way there".into(), String::new()];
-            row(names, there.lost, there.arrivals.reordered, there.latency, "");
+            row(names, Some(there.lost), there.arrivals.reordered, there.latency, "");
         }
     }
     table.render(true)

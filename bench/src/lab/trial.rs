@@ -45,6 +45,8 @@ pub(crate) struct Counts {
     pub(crate) lateness_p99_ns_max: u64,
     /// Packets that the sink's socket had no room for.
     pub(crate) sink_dropped: u64,
+    /// Another machine's sink takes them and sends nothing back.
+    pub(crate) is_unheard: bool,
 }
 
 /// Percentiles in microseconds.
@@ -104,10 +106,10 @@ pub(crate) struct Trial {
     pub(crate) intended: u64,
     pub(crate) sent: u64,
     pub(crate) arrivals: Arrivals,
-    /// Sent and not arrived.
-    pub(crate) lost: u64,
+    /// Sent and not arrived; `None` where another machine's sink tells it.
+    pub(crate) lost: Option<u64>,
     /// Their share.
-    pub(crate) loss: f64,
+    pub(crate) loss: Option<f64>,
     pub(crate) lateness_p99_ns: u64,
     pub(crate) sink_dropped: u64,
     /// What else was the limit.
@@ -122,7 +124,7 @@ pub(crate) struct Trial {
 impl Trial {
     /// Draws the balance.
     pub(crate) fn new(counts: &Counts, arrivals: Arrivals, histogram: Histogram<u64>) -> Self {
-        let lost = counts.sent.saturating_sub(arrivals.packets);
+        let lost = (!counts.is_unheard).then(|| counts.sent.saturating_sub(arrivals.packets));
         let is_slow = float(counts.sent) < float(counts.intended) * KEPT_MIN;
         let bound = if is_slow || counts.lateness_p99_ns > counts.lateness_p99_ns_max {
             Some(Bound::Generator)
@@ -136,7 +138,7 @@ impl Trial {
             sent: counts.sent,
             arrivals,
             lost,
-            loss: ratio(lost, float(counts.sent)),
+            loss: lost.map(|lost| ratio(lost, float(counts.sent))),
             lateness_p99_ns: counts.lateness_p99_ns,
             sink_dropped: counts.sink_dropped,
             bound,
@@ -148,7 +150,8 @@ impl Trial {
 
     /// Whether no more than `loss_max` of the load was lost, and the rest of the rig kept up.
     pub(crate) fn is_carried(&self, loss_max: f64) -> bool {
-        self.bound.is_none() && self.sent > 0 && self.loss <= loss_max
+        let is_heard = self.loss.is_some_and(|loss| loss <= loss_max);
+        is_heard && self.bound.is_none() && self.sent > 0
     }
 }
 
@@ -166,6 +169,7 @@ mod tests {
             lateness_p99_ns,
             lateness_p99_ns_max: 500,
             sink_dropped,
+            is_unheard: false,
         };
         let arrivals = Arrivals { packets: arrived, ..Arrivals::default() };
         Trial::new(&counts, arrivals, empty_histogram())
@@ -183,7 +187,11 @@ mod tests {
     #[test]
     fn loss_is_what_was_sent_and_did_not_arrive() {
         let trial = trial(1_000, 996, 0, 0);
-        assert_eq!(trial.lost, 4);
+        assert_eq!(trial.lost, Some(4));
         assert!(!trial.is_carried(0.0) && trial.is_carried(0.005));
+        let counts = Counts { sent: 1_000, is_unheard: true, ..Counts::default() };
+        let unheard = Trial::new(&counts, Arrivals::default(), empty_histogram());
+        assert_eq!(unheard.lost, None);
+        assert!(!unheard.is_carried(1.0));
     }
 }
