@@ -160,7 +160,9 @@ static __always_inline int judge(const struct bpf_dynptr *packet, struct flow_ke
 	is_first = answer->protocol == IPPROTO_TCP ? (*flags & (TCP_SYN | TCP_ACK)) == TCP_SYN :
 						     *until <= now;
 	if (bpf_map_lookup_elem(&flows, answer)) {
-		if (is_first)
+		/* Of a packet of ours that reached the host's stack, the stack knows nothing and
+		 * resets. A flow that the host has would have shown itself before it ends. */
+		if (is_first || (answer->protocol == IPPROTO_TCP && *flags & TCP_RST))
 			return hold_back();
 		/* The host's was there before: its answers are its own again. */
 		bpf_map_delete_elem(&flows, answer);

@@ -171,9 +171,8 @@ impl Bed {
         work(&mut self.pipeline, &mut packets, &self.snapshot, self.now);
         black_box(&packets);
         // What a worker does with the changes, less the system call.
-        let changes = self.pipeline.flows.changes_mut();
-        changes.begun.clear();
-        changes.removed.clear();
+        self.pipeline.flows.changes_mut().begun.clear();
+        self.pipeline.flows.forgotten();
     }
 
     /// Runs a part of the packet path over packets of flows in this order.

@@ -93,8 +93,9 @@ pub struct FlowEntry {
     pub is_live: bool,
     /// Last packet, milliseconds, wrapping.
     pub last_seen_ms: u32,
-    /// Snapshot that last confirmed the backend, low half (UDP, semantics G2).
-    pub version: u32,
+    /// UDP: the halves of [`FlowEntry::version`]. TCP: by direction, [`FlowEntry::awaited`]. One
+    /// place for both, since the line is full.
+    halves: [u16; 2],
     /// What a forward packet's addresses add to a checksum.
     pub address_difference: u16,
     /// What a forward packet's ports add to a checksum.
@@ -135,7 +136,7 @@ impl FlowEntry {
         is_v4: true,
         is_live: false,
         last_seen_ms: 0,
-        version: 0,
+        halves: [0; 2],
         address_difference: 0,
         port_difference: 0,
         next_hop: NextHopId(0),
@@ -164,7 +165,7 @@ impl FlowEntry {
             is_v4: forward.src.is_v4(),
             is_live: true,
             last_seen_ms: flow.now_ms,
-            version: flow.version,
+            halves: halves(flow.version),
             address_difference: difference(address_sum(&outgoing), address_sum(forward)),
             port_difference: difference(port_sum(&outgoing), port_sum(forward)),
             next_hop: flow.next_hop,
@@ -178,6 +179,31 @@ impl FlowEntry {
             proxy: Proxy::NONE,
             high: keys.map(|a| a.bytes().first_chunk().copied().unwrap_or_default()),
         }
+    }
+
+    /// The snapshot that last confirmed the backend, low half (semantics G2). Of UDP flows alone.
+    #[inline]
+    pub fn version(&self) -> u32 {
+        u32::from(self.halves[0]) | u32::from(self.halves[1]) << 16
+    }
+
+    /// Notes that a snapshot confirmed the backend. For UDP flows alone.
+    #[inline]
+    pub fn confirm(&mut self, version: u32) {
+        self.halves = halves(version);
+    }
+
+    /// The number that the next packet of a direction has by what the other side last acknowledged,
+    /// low half. Of TCP flows alone, once both sides have acknowledged something.
+    #[inline]
+    pub fn awaited(&self, direction: Direction) -> u16 {
+        self.halves[direction as usize]
+    }
+
+    /// Notes what a packet of this direction acknowledges, low half. For TCP flows alone.
+    #[inline]
+    pub fn acknowledge(&mut self, direction: Direction, number: u16) {
+        self.halves[1 - direction as usize] = number;
     }
 
     /// What an IPv4 packet of this direction leaves with: it is the other direction's tuple, turned
@@ -265,6 +291,11 @@ impl FlowEntry {
     }
 }
 
+#[expect(clippy::cast_possible_truncation, reason = "that is what a half is")]
+const fn halves(version: u32) -> [u16; 2] {
+    [version as u16, (version >> 16) as u16]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -315,6 +346,17 @@ mod tests {
         let mut entry = FlowEntry::new(&flow("10.1.0.1", "10.1.0.2", "10.2.0.1", "10.3.0.1"));
         entry.last_seen_ms = u32::MAX;
         assert_eq!((entry.idle_ms(4), entry.idle_ms(u32::MAX - 3)), (5, 0));
+    }
+
+    #[test]
+    fn what_is_remembered_by_protocol_is_given_back() {
+        let mut entry = FlowEntry::new(&flow("10.1.0.1", "10.1.0.2", "10.2.0.1", "10.3.0.1"));
+        assert_eq!(entry.version(), 6);
+        entry.confirm(0x8765_4321);
+        assert_eq!(entry.version(), 0x8765_4321);
+        entry.acknowledge(Direction::Forward, 7);
+        entry.acknowledge(Direction::Reply, 9);
+        assert_eq!((entry.awaited(Direction::Reply), entry.awaited(Direction::Forward)), (7, 9));
     }
 
     #[test]

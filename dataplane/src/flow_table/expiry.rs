@@ -15,6 +15,9 @@ const STEP_MAX: u64 = 1_024;
 /// Flows ended per call, at most: leaves room in the burst's changes for the pipeline.
 const ENDED_MAX: usize = FLOW_MAP_CHANGES_MAX / 4;
 
+/// What a flow lives on after a reset that is not believed: as a closed connection rests.
+const DOUBTED_MS: u32 = 120_000;
+
 /// Entries looked at for one to evict. Under a SYN flood most are embryonic, so the first few
 /// suffice; where none of these may go, the new flow is refused.
 const EVICT_SCAN: u32 = 64;
@@ -63,6 +66,16 @@ impl FlowTable {
     pub(super) fn is_idle(&self, flow: FlowId, now_ms: u32) -> bool {
         let is_over = |e: &FlowEntry| e.is_live && e.idle_ms(now_ms) > self.timeouts.of(e.state);
         self.entry(flow).is_some_and(is_over)
+    }
+
+    /// Gives a flow little time, from its last packet on: it may have ended, or somebody who is
+    /// none of its ends wanted that. Its next packet shows, and gives it its whole time back; a
+    /// host that doubts such a reset too makes its peer send one (RFC 5961 section 3.2).
+    #[cold]
+    pub fn doubt(&mut self, flow: FlowId) {
+        let Some(entry) = self.entries.get_mut(flow.0 as usize) else { return };
+        let passed = self.timeouts.of(entry.state).saturating_sub(DOUBTED_MS);
+        entry.last_seen_ms = entry.last_seen_ms.wrapping_sub(passed);
     }
 
     fn end_idle(&mut self, flow: FlowId) -> bool {

@@ -75,8 +75,19 @@ impl SnatRequest<'_> {
     }
 }
 
-/// How little a holder needs its port: first whether its flow is over, then how long it is idle.
-type Dispensability = (bool, u32);
+/// How little a holder needs its port: first how far its flow is, then how long it is idle.
+type Dispensability = (Stage, u32);
+
+/// In the order in which flows keep their ports.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Stage {
+    /// Its backend has answered: a client is most likely there.
+    Answered,
+    /// Nobody has answered.
+    Asked,
+    /// Over.
+    Over,
+}
 
 /// The flow so far that needs its port least.
 type Holder = Option<(Dispensability, FlowId, FlowKey)>;
@@ -149,15 +160,20 @@ impl FlowTable {
         };
         let is_over = has_rested || self.is_idle(holder, now_ms);
         let may_go = is_over || entry.state.is_embryonic();
-        (may_go && idle_ms > 0).then_some((is_over, idle_ms))
+        let stage = match entry.state {
+            _ if is_over => Stage::Over,
+            FlowState::SynRecv => Stage::Answered,
+            _ => Stage::Asked,
+        };
+        (may_go && idle_ms > 0).then_some((stage, idle_ms))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::flow_table::OwnerDirectory;
     use crate::flow_table::expiry::tests::{BACKEND, NODE, begin, table, table_of};
+    use crate::flow_table::{Direction, OwnerDirectory};
     use crate::host_flows::{HOST_SLOTS, HostFlows};
     use crate::types::WorkerId;
     use core::sync::atomic::AtomicU64;
@@ -167,7 +183,7 @@ mod tests {
     const PORTS: u16 = 4;
 
     fn find(flows: &mut FlowTable, now_ms: u32) -> Option<FlowKey> {
-        flows.changes_mut().removed.clear();
+        flows.forgotten();
         find_of(flows, &[NODE], now_ms)
     }
 
@@ -230,12 +246,38 @@ mod tests {
     }
 
     #[test]
+    fn what_was_answered_goes_last() {
+        use FlowState::{SynRecv, SynSent};
+        let mut flows = used_up([SynRecv, SynRecv, SynSent, SynRecv]);
+        let asked = flows.scan(0, 8).0.find(|entry| entry.state == SynSent);
+        let asked = asked.map(|entry| entry.key(Direction::Reply));
+        assert_eq!(find(&mut flows, 10), asked);
+        assert!(find(&mut flows, 10).is_some(), "none of the rest is established");
+    }
+
+    #[test]
+    fn who_takes_a_tuple_of_his_own_back_in_the_same_burst_keeps_it() {
+        let [mut one, mut other] = workers();
+        let reply = find(&mut one, 0).unwrap();
+        let flow = begin(&mut one, (1, reply), FlowState::Established, 0).unwrap();
+        assert!(one.end(flow, FlowEnd::Fin));
+        begin(&mut one, (1, reply), FlowState::Established, 0).unwrap();
+        one.forgotten();
+        let given = (2..5).map(|number| {
+            let reply = find(&mut other, 0).unwrap();
+            begin(&mut other, (number, reply), FlowState::Established, 0).unwrap();
+            reply
+        });
+        assert!(!given.collect::<Vec<_>>().contains(&reply));
+    }
+
+    #[test]
     fn what_is_over_goes_before_what_begins() {
         use FlowState::{Close, Established, SynSent};
         let mut flows = used_up([SynSent, Close, SynSent, Established]);
         let closed = flows.scan(0, 64).0.find(|e| e.state == Close).copied().unwrap();
         let reply = find(&mut flows, 1).unwrap();
-        assert_eq!(reply, closed.key(crate::flow_table::Direction::Reply));
+        assert_eq!(reply, closed.key(Direction::Reply));
     }
 
     #[test]
@@ -288,8 +330,9 @@ mod tests {
         assert_eq!(find(&mut other, 0), None);
         flows.sort_by_key(|(reply, _)| reply.dst_port);
         let (lent, flow) = flows[2];
-        busy.changes_mut().removed.clear();
         assert!(busy.end(flow, FlowEnd::Fin));
+        assert_eq!(find(&mut other, 0), None, "the flow map has the entry still");
+        busy.forgotten();
         assert_eq!(find(&mut other, 0), Some(lent));
     }
 

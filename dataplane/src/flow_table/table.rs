@@ -323,24 +323,29 @@ impl FlowTable {
         let entry = *entry;
         let (forward, reply) = (entry.key(Direction::Forward), entry.key(Direction::Reply));
         self.remove_key(flow, &forward, Direction::Forward);
-        self.remove_key(flow, &reply, Direction::Reply);
+        // Its claim goes with [`FlowTable::forgotten`].
+        self.index.remove(self.hash(&reply), Reference::new(flow.0, Direction::Reply));
         self.entries[flow.0 as usize] = FlowEntry::EMPTY;
         self.free.push(flow.0);
         if entry.handshake != NOWHERE {
             self.leave_handshakes(entry.handshake);
         }
-        self.forget_change(flow, reply);
+        // The flow map must forget the tuple; if it has not learnt of it yet, it never will.
+        self.changes.begun.retain(|(_, id)| *id != flow);
+        self.changes.removed.try_push(reply).ok();
         self.count_end(&entry, cause);
         true
     }
 
-    /// The flow map must forget the tuple; if it has not learnt of it yet, it never will.
-    fn forget_change(&mut self, flow: FlowId, reply: FlowKey) {
-        self.changes.begun.retain(|(_, id)| *id != flow);
-        self.changes.removed.try_push(reply).ok();
+    /// The flow map has forgotten what `removed` holds. Not before may another worker take those
+    /// tuples, or what it puts there would be removed too.
+    pub fn forgotten(&mut self) {
+        self.changes.removed.iter().for_each(|reply| self.release(self.hash(reply)));
+        self.changes.removed.clear();
     }
 
-    /// What the flow map must learn; the caller applies and clears it once per burst.
+    /// What the flow map must learn; the caller applies it once per burst, clears what began, and
+    /// calls [`FlowTable::forgotten`].
     pub fn changes_mut(&mut self) -> &mut FlowMapChanges {
         &mut self.changes
     }

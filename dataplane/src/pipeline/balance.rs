@@ -15,7 +15,7 @@ use crate::snapshot::{
     Backend, BackendSet, Front, FrontKey, FrontState, NextHop, NextHopState, Selection,
     ServicePort, Snapshot,
 };
-use crate::stats::Traffic;
+use crate::stats::{FlowEnd, Traffic};
 use crate::types::{FlowKey, IpAddress, L4Port, Protocol, Time};
 use crate::verdict::{DropReason, PassReason, Verdict};
 use xxhash_rust::xxh3::xxh3_64;
@@ -145,9 +145,25 @@ pub(super) fn begin_and_forward(
             if let Some(entry) = state.ways.flows.entry_mut(flow) {
                 entry.proxy = choice.proxy;
             }
-            forward(&mut state.ways, (flow, Direction::Forward), packet, snapshot, now)
+            let verdict =
+                forward(&mut state.ways, (flow, Direction::Forward), packet, snapshot, now);
+            if matches!(verdict, Verdict::Drop(_)) {
+                take_back(state.ways.flows, packet);
+            }
+            verdict
         }
         Err(verdict) => verdict,
+    }
+}
+
+/// A flow whose first packet is refused (TTL, MTU, link) never was, as in conntrack, which confirms
+/// a flow when its first packet leaves. An answer to the packet is made before: it asks the flow.
+#[cold]
+pub(super) fn take_back(flows: &mut FlowTable, packet: &mut Packet<'_>) {
+    if packet.traffic == Traffic::NewFlow
+        && packet.flow.is_some_and(|flow| flows.end(flow, FlowEnd::Refused))
+    {
+        packet.flow = None;
     }
 }
 

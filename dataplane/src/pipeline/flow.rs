@@ -7,7 +7,7 @@ use crate::pipeline::fragment::cut;
 use crate::pipeline::generated::Generated;
 use crate::pipeline::packet::Packet;
 use crate::pipeline::rewrite::{Link, LinkEnds, rewrite};
-use crate::pipeline::tcp::translate;
+use crate::pipeline::tcp::{numbers, translate};
 use crate::snapshot::{NextHopState, Snapshot};
 use crate::stats::{FlowEnd, Traffic};
 use crate::types::{InterfaceSlot, MacAddress, Protocol, Time};
@@ -55,10 +55,10 @@ fn begins_anew(
         }
         Protocol::Udp => {
             let version = low_half(snapshot);
-            if entry.version == version {
+            if entry.version() == version {
                 return false;
             }
-            entry.version = version;
+            entry.confirm(version);
             !is_serving(entry, snapshot)
         }
     }
@@ -108,6 +108,7 @@ pub(super) fn forward(
         Direction::Reply => packet.traffic = Traffic::Reply,
     }
     let was = entry.state;
+    let is_believed = numbers::note(entry, direction, packet);
     if entry.kind != FlowKind::Plain
         && let Err(reason) = translate::beyond_addresses(
             (entry, direction),
@@ -117,12 +118,16 @@ pub(super) fn forward(
     {
         return Verdict::Drop(reason);
     }
-    track(entry, direction, packet.headers.tcp_flags, now);
+    let flags = packet.headers.tcp_flags;
+    track(entry, direction, if is_believed { flags } else { 0 }, now);
     rewrite(packet, entry, direction, &link);
     packet.tag = link.tag;
     let (backend, is_settled) = (entry.backend, was != entry.state);
     if is_settled {
         flows.settle(id);
+    }
+    if !is_believed {
+        flows.doubt(id);
     }
     count(flows, backend, direction, packet.len);
     // The SYN proxy may have made a smaller one of it.

@@ -2,6 +2,7 @@
 //! place.
 
 pub(super) mod mid_flow;
+pub(super) mod numbers;
 mod options;
 pub(super) mod reset;
 pub(super) mod segment;

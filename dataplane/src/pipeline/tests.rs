@@ -6,6 +6,7 @@ mod cut;
 mod errors;
 mod fragments;
 mod reasons;
+mod resets;
 mod rows;
 mod syn_proxy;
 mod traffic;

@@ -313,11 +313,14 @@ pub enum FlowEnd {
     Evicted,
     /// Its UDP backend stopped serving (semantics G2), or its tuple began anew.
     Replaced,
+    /// Its first packet could not go on.
+    Refused,
 }
 
 impl FlowEnd {
     /// All causes.
-    pub const ALL: &[Self] = &[Self::Fin, Self::Rst, Self::Idle, Self::Evicted, Self::Replaced];
+    pub const ALL: &[Self] =
+        &[Self::Fin, Self::Rst, Self::Idle, Self::Evicted, Self::Replaced, Self::Refused];
 
     /// The word for tables and labels.
     pub const fn name(self) -> &'static str {
@@ -327,6 +330,7 @@ impl FlowEnd {
             Self::Idle => "idle",
             Self::Evicted => "evicted",
             Self::Replaced => "replaced",
+            Self::Refused => "refused",
         }
     }
 }

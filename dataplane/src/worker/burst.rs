@@ -131,9 +131,9 @@ impl Worker {
         let changes = self.parts.pipeline.flows.changes_mut();
         if !changes.removed.is_empty() {
             self.parts.flow_map.remove_batch(&changes.removed);
-            changes.removed.clear();
+            self.parts.pipeline.flows.forgotten();
         }
-        let begun = core::mem::take(&mut changes.begun);
+        let begun = core::mem::take(&mut self.parts.pipeline.flows.changes_mut().begun);
         for chunk in begun.chunks(FLOW_BATCH_MAX) {
             let keys: ArrayVec<FlowKey, FLOW_BATCH_MAX> = chunk.iter().map(|(k, _)| *k).collect();
             let stored = self.parts.flow_map.insert_batch(&keys, self.parts.config.id);

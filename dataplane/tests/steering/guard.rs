@@ -121,6 +121,21 @@ fn a_live_flow_of_the_host_takes_its_tuple_back() {
 }
 
 #[test]
+fn the_kernels_reset_of_a_flow_of_ours_is_held_back_and_the_flow_stays() {
+    let rig = Rig::new();
+    for (number, ends) in (1..).zip(ENDS) {
+        let (backend, node) = ends;
+        let frame = |flags| tcp_frame(&format!("{node}:15008"), backend, flags, b"");
+        rig.take(answer(Protocol::Tcp, ends, 15_008));
+        assert!(!rig.may_send(&frame(RST)) && !rig.may_send(&frame(RST | ACK)));
+        assert!(!rig.may_send(&frame(SYN)), "it is ours still");
+        assert_eq!(rig.held_back(), 3 * number);
+        let other = tcp_frame(&format!("{node}:15009"), backend, RST, b"");
+        assert!(rig.may_send(&other), "none of ours");
+    }
+}
+
+#[test]
 fn what_cannot_be_read_may_leave() {
     let rig = Rig::new();
     for (backend, node) in ENDS {

@@ -3,6 +3,7 @@
 use super::{NOW, client, fixture, later, rig, to_backend};
 use crate::packet::headers::tcp_flags::SYN;
 use crate::snapshot::{Interface, NextHop, Selection, Snapshot};
+use crate::stats::FlowEnd;
 use crate::testing::{
     CLIENT_MAC, Family, Fixture, GATEWAY_MAC, checksums_are_right, ends, send, tcp_frame, udp_frame,
 };
@@ -131,6 +132,24 @@ fn a_packet_larger_than_the_egress_mtu_tells_its_sender_in_both_directions() {
                 assert!(matches!(verdict, Verdict::Forward(_)));
             }
         }
+    }
+}
+
+#[test]
+fn a_flow_whose_first_packet_is_refused_never_was() {
+    for family in Family::ALL {
+        let (mut pipeline, snapshot) = rig(&fixture(family));
+        let mut frame = udp_frame(&client(family), family.front(), &[7; 700]);
+        let small = with_mtu(snapshot.clone(), 600);
+        let (verdict, _) = send(&mut pipeline, &small, &frame, NOW);
+        assert_eq!(verdict, Verdict::Reject(RejectReason::PktTooBig));
+        frame[family.ttl_offset()] = 1;
+        let (verdict, _) = send(&mut pipeline, &snapshot, &frame, NOW);
+        assert_eq!(verdict, Verdict::Reject(RejectReason::TtlExceeded));
+        let work = &pipeline.flows.counters().work;
+        assert_eq!((pipeline.flows.len(), work.snat_ports_used.get()), (0, 0));
+        assert_eq!(work.flows_ended[FlowEnd::Refused as usize].get(), 2);
+        assert!(pipeline.flows.changes_mut().begun.is_empty());
     }
 }
 
