@@ -1,6 +1,7 @@
 //! What the engine leaves behind when something fails: nothing. On a real veth in a namespace of
 //! the test's own, so these tests need root.
 
+mod down;
 mod draining;
 mod fragments;
 mod vlans;

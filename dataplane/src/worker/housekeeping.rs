@@ -3,6 +3,7 @@
 use crate::stats::FramePlace;
 use crate::types::Time;
 use crate::worker::Worker;
+use crate::worker::port::Port;
 
 /// Gauges are renewed this often: a census looks at every frame.
 const GAUGES_NS: u64 = 100_000_000;
@@ -18,6 +19,7 @@ impl Worker {
         if now.0.saturating_sub(self.last_housekeeping.0) >= GAUGES_NS {
             self.last_housekeeping = now;
             self.let_go_of_zero_copy();
+            self.ports.iter_mut().flatten().for_each(Port::try_again);
             self.renew_gauges(now);
         }
     }

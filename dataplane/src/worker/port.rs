@@ -79,15 +79,23 @@ impl Port {
         Ok(())
     }
 
-    /// Whether nothing is in the rings that this side must see to before it sleeps.
+    /// Whether nothing is in the rings that this side must see to before it sleeps. What waits for
+    /// a link that is down may stay there meanwhile: see [`Port::try_again`].
     pub(super) fn is_at_rest(&mut self) -> bool {
-        !self.pair.has_received() && !self.pair.has_unsent()
+        !self.pair.has_received() && (self.pair.is_refused() || !self.pair.has_unsent())
     }
 
     /// Frees what was sent, and reminds the kernel of what was not.
     pub(super) fn complete(&mut self, pool: &mut FramePool) {
         self.pair.complete(pool);
-        if self.pair.has_unsent() {
+        if self.pair.has_unsent() && !self.pair.is_refused() {
+            self.pair.kick();
+        }
+    }
+
+    /// To be called now and then: a link that was down may be up.
+    pub(super) fn try_again(&mut self) {
+        if self.pair.is_refused() {
             self.pair.kick();
         }
     }

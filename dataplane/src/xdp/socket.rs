@@ -64,6 +64,8 @@ pub struct BoundPair {
     fill_count: u32,
     /// Frames in the transmit ring, the kernel and the completion ring.
     tx_count: u32,
+    /// The kernel has refused the last kick, and will refuse others while the link is down.
+    is_refused: bool,
     /// Frames to keep with the kernel for receiving.
     fill_target: u32,
     ring_size: u32,
@@ -103,6 +105,7 @@ impl BoundPair {
             read: Box::new([FrameDesc::default(); BURST_FRAMES_MAX]),
             fill_count: 0,
             tx_count: 0,
+            is_refused: false,
             fill_target: 0,
             ring_size: request.ring_size,
         })
@@ -175,11 +178,15 @@ impl BoundPair {
     #[inline]
     pub fn kick(&mut self) -> bool {
         let must = self.tx_count > 0 && self.tx.needs_wakeup();
-        if must {
-            // Refusals (device down, no memory) leave the frames in the ring for the next kick.
-            self.tx.wakeup().ok();
-        }
+        self.is_refused = must && !wake(&self.tx);
         must
+    }
+
+    /// Whether the last kick was in vain because the link is down: what is in the transmit ring
+    /// stays there, and it is of no use to kick again at once.
+    #[inline]
+    pub fn is_refused(&self) -> bool {
+        self.is_refused
     }
 
     /// Frees what the kernel has sent.
@@ -226,6 +233,17 @@ impl BoundPair {
     pub fn is_filled(&self) -> bool {
         self.fill_count >= self.fill_target
     }
+}
+
+/// Asks the kernel to send; false where the link is down or gone (`xsk_sendmsg` in net/xdp/xsk.c),
+/// which xsk-rs does not tell. Other refusals, as of memory, pass by themselves: the next kick
+/// sends what they left in the ring.
+fn wake(tx: &TxQueue) -> bool {
+    let (nothing, fd) = (core::ptr::null(), tx.fd().as_raw_fd());
+    // SAFETY: no bytes and no address are read.
+    let sent = unsafe { libc::sendto(fd, nothing, 0, libc::MSG_DONTWAIT, core::ptr::null(), 0) };
+    let errno = || std::io::Error::last_os_error().raw_os_error();
+    sent >= 0 || !matches!(errno(), Some(libc::ENETDOWN | libc::ENXIO))
 }
 
 /// What the kernel counted for a socket (`XDP_STATISTICS`); zeros where it does not say.

@@ -19,7 +19,6 @@ pub struct Reached {
 /// other table.
 pub const NOT_REACHED: &[(&str, &str, &str)] = &[
     ("drop", "SERVICE_BACKEND_NOT_FOUND", "a set without backends, which cannot be made"),
-    ("drop", "FULL_RING", "a transmit ring that the kernel does not empty"),
     ("drop", "NOMEM", "all frames under way at once"),
     ("drop", "XSK_RX_RING_FULL", "a ring smaller than the fill ring, which has as many frames"),
 ];
@@ -105,6 +104,11 @@ pub const REACHED: &[Reached] = &[
     drop("IP_OUTNOROUTES", REASONS, "what_is_wrong_with_the_way_to_a_backend_is_told_by_name"),
     drop("NEIGH_FAILED", REASONS, "what_is_wrong_with_the_way_to_a_backend_is_told_by_name"),
     drop("PKT_TOO_BIG", CUT, "more_pieces_than_we_cut_are_dropped_by_name_and_unchanged"),
+    drop(
+        "FULL_RING",
+        "dataplane/src/engine/tests/down.rs",
+        "what_a_link_that_is_down_has_no_room_for_is_lost_by_name",
+    ),
     drop("DEV_READY", REASONS, "a_reply_to_an_interface_that_is_gone_is_dropped_by_name"),
     drop("RATE_LIMITED", ANSWERS, "answers_are_limited_together"),
     drop("STALE_WORKER", TRIALS, "a_stale_workers_new_flows_pass_and_the_rest_is_dropped"),

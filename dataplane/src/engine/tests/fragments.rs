@@ -16,15 +16,15 @@ const PIECE: usize = 1440;
 const COUNT: u16 = 100;
 
 /// An engine with a client's link and a pod's, and the fixture's fronts of a family.
-struct Bed<'e> {
-    engine: &'e mut Engine,
-    client: Link,
-    pod: Link,
+pub(super) struct Bed<'e> {
+    pub(super) engine: &'e mut Engine,
+    pub(super) client: Link,
+    pub(super) pod: Link,
     family: Family,
 }
 
 impl<'e> Bed<'e> {
-    fn new(engine: &'e mut Engine, family: Family) -> Self {
+    pub(super) fn new(engine: &'e mut Engine, family: Family) -> Self {
         ip("link add inner type veth peer name pod");
         ip("link set inner up");
         ip("link set pod up");
