@@ -49,7 +49,8 @@ fn fragment_v6(piece: Vec<u8>, id: u32, offset: u16, has_more: bool) -> Vec<u8> 
     piece
 }
 
-/// The frame that was cut into these, given in any order. `None` unless all are there.
+/// The frame that was cut into these, given in any order. `None` unless all are there, and the last
+/// alone says that no more follow.
 pub fn reassembled(fragments: &[Vec<u8>]) -> Option<Vec<u8>> {
     let first = fragments.first()?;
     let is_v4 = first.get(12) == Some(&8);
@@ -68,12 +69,12 @@ pub fn reassembled(fragments: &[Vec<u8>]) -> Option<Vec<u8>> {
         .collect();
     parts.sort_unstable();
     let mut payload = Vec::new();
-    for (offset, _, data) in &parts {
-        (*offset == payload.len()).then_some(())?;
+    for (number, (offset, has_more, data)) in (1..).zip(&parts) {
+        let is_last = number == parts.len();
+        (*offset == payload.len() && *has_more != is_last).then_some(())?;
         payload.extend_from_slice(data);
     }
-    let ends = parts.last().is_some_and(|(_, has_more, _)| !has_more);
-    ends.then(|| if is_v4 { whole_v4(first, &payload) } else { whole_v6(first, &payload) })
+    Some(if is_v4 { whole_v4(first, &payload) } else { whole_v6(first, &payload) })
 }
 
 fn whole_v4(first: &[u8], payload: &[u8]) -> Vec<u8> {

@@ -1,6 +1,7 @@
 //! Handshakes in the backend's place, segment by segment.
 
 mod modes;
+mod strays;
 mod tagged;
 
 use super::vlans::{tagged, untagged};
