@@ -280,6 +280,26 @@ pub(super) fn mtu(mtu_bytes: u32) -> u16 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Arc;
+
+    #[test]
+    fn the_vlans_of_a_port_are_those_on_it_and_on_its_bridge() {
+        let bridge = Link::ethernet(IfIndex(1), "br0");
+        let port = Link { master: Some(bridge.index), ..Link::ethernet(IfIndex(2), "eth1") };
+        let vlan = |index, on: Option<Link>, id| Link {
+            peer: on.map(|on| on.index),
+            vlan: Some(id),
+            ..Link::ethernet(IfIndex(index), "vlan")
+        };
+        let other = Link::ethernet(IfIndex(9), "eth2");
+        let on = [Some(bridge.clone()), Some(port.clone()), Some(other), None];
+        let on = (3_u16..).zip(on).map(|(id, on)| vlan(id.into(), on, id));
+        let links = [bridge.clone(), port.clone()].into_iter().chain(on);
+        let links = Arc::new(links.map(|link| (link.index, link)).collect());
+        let network = NetworkState { links, ..NetworkState::default() };
+        assert_eq!(vlans(&network, &port), [3, 4]);
+        assert_eq!(vlans(&network, &bridge), [3]);
+    }
 
     #[test]
     fn a_packet_must_fit_one_frame_and_the_refusal_says_what_to_type() {

@@ -319,6 +319,25 @@ mod tests {
         assert_eq!(decoded.peer, Some(IfIndex(3)));
     }
 
+    #[test]
+    fn a_bridge_tells_behind_which_port_others_are_and_not_of_its_ports_own_addresses() {
+        let told = |state, bridge: Option<u32>| {
+            let mut message = NeighbourMessage::default();
+            (message.header.ifindex, message.header.state) = (7, state);
+            let of = NeighbourAttribute::LinkLayerAddress(vec![2, 0, 0, 0, 0, 9]);
+            message.attributes.push(of);
+            message.attributes.extend(bridge.map(NeighbourAttribute::Controller));
+            bridge_port(&message)
+        };
+        let behind = Some(((IfIndex(3), MacAddress([2, 0, 0, 0, 0, 9])), IfIndex(7)));
+        // What is learnt is reachable or stale, what is configured needs no ARP.
+        for state in [KernelState::Reachable, KernelState::Stale, KernelState::Noarp] {
+            assert_eq!(told(state, Some(3)), behind);
+            assert_eq!(told(state, None), None, "a device's own table");
+        }
+        assert_eq!(told(KernelState::Permanent, Some(3)), None, "the port itself");
+    }
+
     fn default_by(interface: u32, more: Vec<RouteAttribute>) -> RouteMessage {
         let mut message = RouteMessage::default();
         message.header.address_family = AddressFamily::Inet6;

@@ -243,3 +243,34 @@ impl Way {
 fn unusable(address: IpAddress, state: NextHopState) -> NextHop {
     NextHop { address, state, ..NextHop::default() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BRIDGE: IfIndex = IfIndex(1);
+    const PORT: IfIndex = IfIndex(2);
+
+    /// Where frames leave by, if the bridge knows their address to be behind this port.
+    fn egress(port: Link) -> Option<IfIndex> {
+        let mac = MacAddress([2, 0, 0, 0, 0, 9]);
+        let bridge = Link { kind: "bridge".into(), ..Link::ethernet(BRIDGE, "cni0") };
+        let network = NetworkState {
+            links: Arc::new([(BRIDGE, bridge), (PORT, port)].into()),
+            bridge_ports: Arc::new([((BRIDGE, mac), PORT)].into()),
+            ..NetworkState::default()
+        };
+        let world = World { network, ..World::default() };
+        WorldView::new(&world).egress(BRIDGE, Some(mac), None)
+    }
+
+    /// The tables are told one after the other: the bridge's may be older than the links.
+    #[test]
+    fn frames_leave_by_what_is_up_and_the_bridges_port_still() {
+        let port = Link { master: Some(BRIDGE), ..Link::ethernet(PORT, "veth1") };
+        assert_eq!(egress(port.clone()), Some(PORT));
+        assert_eq!(egress(Link { is_up: false, ..port.clone() }), None);
+        assert_eq!(egress(Link { master: Some(IfIndex(3)), ..port.clone() }), None);
+        assert_eq!(egress(Link { master: None, ..port }), None);
+    }
+}
