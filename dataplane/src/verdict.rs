@@ -189,7 +189,8 @@ reasons! {
         /// The kernel dropped it: our receive ring was full.
         XskRxRingFull = ("XSK_RX_RING_FULL", "receive", Capacity,
             "raise memory.ringSize or add workers"),
-        /// The worker did not beat; the XDP program dropped a packet of a live flow.
+        /// The worker did not beat: a packet of a live flow was dropped by the XDP program, or by a
+        /// worker that would have handed it over.
         StaleWorker = ("STALE_WORKER", "receive", Bug,
             "a worker hangs: tidegate get workers, and the log"),
     }

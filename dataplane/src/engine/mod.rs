@@ -17,3 +17,4 @@ pub use config::{
 };
 pub use records::{EngineError, FlowRecord, QueueStatistics, SteeringCounters, WorkerPlacement};
 pub use start::Engine;
+pub(crate) use start::STALE_AFTER;

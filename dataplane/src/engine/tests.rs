@@ -4,6 +4,7 @@
 mod down;
 mod draining;
 mod fragments;
+mod hung;
 mod vlans;
 mod zero_copy;
 

@@ -156,6 +156,9 @@ impl Worker {
         frame: Frame,
         (handed, note): (Handed, &TxNote),
     ) {
+        if self.is_stale(to) {
+            return self.discard(mode, frame, note, DropReason::StaleWorker);
+        }
         if !self.can_hand(to) {
             return self.discard(mode, frame, note, DropReason::HandOffFull);
         }

@@ -2,7 +2,7 @@
 //! for the lent frames' numbers.
 
 use crate::clock;
-use crate::engine::CopyMode;
+use crate::engine::{CopyMode, STALE_AFTER};
 use crate::stats::Traffic;
 use crate::types::{InterfaceSlot, ServiceId, Time, WorkerId};
 use crate::verdict::Verdict;
@@ -209,6 +209,12 @@ impl Worker {
         while let Some((mode, index)) = self.parts.hand_off.pop_returned(from) {
             self.parts.pools.take_back(mode, index);
         }
+    }
+
+    /// Whether a worker hangs: what it was given would be late or lost, and our frames with it.
+    #[inline]
+    pub(super) fn is_stale(&self, other: WorkerId) -> bool {
+        self.parts.heartbeats.age(other, self.last_beat) > STALE_AFTER
     }
 
     /// Whether one more packet may be given to a worker; takes back lent frames if they are the
