@@ -5,8 +5,9 @@ use crate::flow_table::{
     Direction, FlowId, FlowKind, FlowState, FlowTable, NewFlow, Proxy, SnatRequest,
 };
 use crate::packet::headers::tcp_flags;
-use crate::pipeline::flow::{Ways, forward, last_hop, low_half};
+use crate::pipeline::flow::{Ways, fits, forward, last_hop, low_half};
 use crate::pipeline::gate::Gate;
+use crate::pipeline::generated::Generated;
 use crate::pipeline::packet::Packet;
 use crate::pipeline::sticky::Sticky;
 use crate::pipeline::tcp::mid_flow;
@@ -17,7 +18,7 @@ use crate::snapshot::{
 };
 use crate::stats::{FlowEnd, Traffic};
 use crate::types::{FlowKey, IpAddress, L4Port, Protocol, Time};
-use crate::verdict::{DropReason, PassReason, Verdict};
+use crate::verdict::{DropReason, PassReason, RejectReason, Verdict};
 use xxhash_rust::xxh3::xxh3_64;
 use zerocopy::IntoBytes;
 
@@ -128,7 +129,8 @@ fn answer_syn(
     }
 }
 
-/// Begins the flow if the gate lets it, and sends its first packet along.
+/// Begins the flow if its first packet can go on and the gate lets it, and sends that along. Where
+/// it cannot, all is left as it was.
 pub(super) fn begin_and_forward(
     state: &mut State<'_>,
     packet: &mut Packet<'_>,
@@ -136,6 +138,9 @@ pub(super) fn begin_and_forward(
     snapshot: &Snapshot,
     now: Time,
 ) -> Verdict {
+    if let Err(verdict) = check_way(packet, choice, snapshot, state.ways.generated) {
+        return verdict;
+    }
     if !state.gate.lets_begin(now) {
         return Verdict::Drop(DropReason::NewFlowsLimited);
     }
@@ -156,15 +161,31 @@ pub(super) fn begin_and_forward(
     }
 }
 
-/// A flow whose first packet is refused (TTL, MTU, link) never was, as in conntrack, which confirms
-/// a flow when its first packet leaves. An answer to the packet is made before: it asks the flow.
+/// A flow whose first packet does not leave after all never was, as in conntrack, which confirms
+/// a flow when its first packet leaves.
 #[cold]
-pub(super) fn take_back(flows: &mut FlowTable, packet: &mut Packet<'_>) {
+fn take_back(flows: &mut FlowTable, packet: &mut Packet<'_>) {
     if packet.traffic == Traffic::NewFlow
         && packet.flow.is_some_and(|flow| flows.end(flow, FlowEnd::Refused))
     {
         packet.flow = None;
     }
+}
+
+/// Whether a flow's first packet gets to its backend.
+fn check_way(
+    packet: &mut Packet<'_>,
+    choice: &Choice<'_>,
+    snapshot: &Snapshot,
+    generated: &Generated,
+) -> Result<(), Verdict> {
+    let backend = usable(choice.backend, &packet.headers.key)?;
+    let hop = next_hop(backend, snapshot).map_err(Verdict::Drop)?;
+    if packet.headers.ttl <= 1 {
+        return Err(Verdict::Reject(RejectReason::TtlExceeded));
+    }
+    let fits = fits(packet, hop.mtu_bytes, generated);
+    if fits { Ok(()) } else { Err(Verdict::Reject(RejectReason::PktTooBig)) }
 }
 
 /// The flow may live on another worker: the XDP program or the directory knows.

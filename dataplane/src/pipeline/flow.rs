@@ -99,8 +99,7 @@ pub(super) fn forward(
         Ok(link) => link,
         Err(reason) => return Verdict::Drop(reason),
     };
-    let is_too_big = packet.headers.ip_bytes > link.mtu_bytes;
-    if is_too_big && !cut::may_be_cut(packet, &link, ways.generated) {
+    if !fits(packet, link.mtu_bytes, ways.generated) {
         return Verdict::Reject(RejectReason::PktTooBig);
     }
     match direction {
@@ -135,6 +134,17 @@ pub(super) fn forward(
         cut::cut(packet, &link, ways.generated, flows.counters());
     }
     Verdict::Forward(link.egress)
+}
+
+/// Whether a link takes a packet, be it in pieces. One that it does not take remembers why.
+#[inline]
+pub(super) fn fits(packet: &mut Packet<'_>, mtu_bytes: u16, generated: &Generated) -> bool {
+    let is_too_big = packet.headers.ip_bytes > mtu_bytes;
+    if is_too_big && !cut::may_be_cut(packet, mtu_bytes, generated) {
+        packet.too_big_for = mtu_bytes;
+        return false;
+    }
+    true
 }
 
 /// The link that packets of this direction leave by.

@@ -107,6 +107,8 @@ pub struct Packet<'f> {
     pub traffic: Traffic,
     /// The service port that it concerned; 0 if none.
     pub service: ServiceId,
+    /// What its next link takes, in bytes, where it is too big for that; else 0.
+    pub too_big_for: u16,
 }
 
 impl<'f> Packet<'f> {
@@ -126,6 +128,7 @@ impl<'f> Packet<'f> {
             flow: None,
             traffic: Traffic::Established,
             service: ServiceId(0),
+            too_big_for: 0,
         }
     }
 

@@ -135,7 +135,6 @@ impl Pipeline {
         });
         if let Verdict::Reject(reason) = verdict {
             verdict = self.answers.answer((&self.flows, snapshot), packet, reason, now);
-            balance::take_back(&mut self.flows, packet);
         }
         if matches!(packet.headers.kind, PacketKind::FirstFragment(_)) {
             fragment::remember((&self.flows, &self.datagrams), packet, verdict, now);

@@ -27,11 +27,11 @@ const DATAGRAM_BYTES_MAX: usize = 65_535;
 #[cold]
 pub(in crate::pipeline) fn may_be_cut(
     packet: &Packet<'_>,
-    link: &Link,
+    mtu_bytes: u16,
     generated: &Generated,
 ) -> bool {
     let has_room = |plan: Plan| generated.has_room(plan.pieces - 1, plan.bytes());
-    Plan::of(packet, link.mtu_bytes).is_some_and(has_room)
+    Plan::of(packet, mtu_bytes).is_some_and(has_room)
 }
 
 /// Cuts a packet that is rewritten: it becomes the first of its pieces, the others are made.

@@ -7,7 +7,6 @@ use crate::packet::checksum::{self, Sum};
 use crate::packet::headers::{ETHERNET_BYTES, protocol};
 use crate::packet::icmp::{self, ICMP_BYTES};
 use crate::packet::ip::{self, IpFields};
-use crate::pipeline::flow::link;
 use crate::pipeline::packet::Packet;
 use crate::pipeline::rewrite::turn_ethernet;
 use crate::pipeline::tcp::reset;
@@ -103,7 +102,7 @@ fn port_unreachable(key: &FlowKey) -> Message {
 }
 
 fn time_exceeded(flows: &FlowTable, packet: &Packet<'_>, snapshot: &Snapshot) -> Option<Message> {
-    let (source, _) = source_and_mtu(flows, packet, snapshot)?;
+    let source = source(flows, packet, snapshot)?;
     let kind = if source.is_v4() { icmp::v4::TIME_EXCEEDED } else { icmp::v6::TIME_EXCEEDED };
     Some(Message { source, kind: [kind, 0], mtu_bytes: 0 })
 }
@@ -111,7 +110,7 @@ fn time_exceeded(flows: &FlowTable, packet: &Packet<'_>, snapshot: &Snapshot) ->
 /// `None` for IPv4 without DF that cannot be cut: its sender would not heed the answer.
 fn too_big(flows: &FlowTable, packet: &Packet<'_>, snapshot: &Snapshot) -> Option<Message> {
     const DONT_FRAGMENT: u8 = 0x40;
-    let (source, mtu_bytes) = source_and_mtu(flows, packet, snapshot)?;
+    let (source, mtu_bytes) = (source(flows, packet, snapshot)?, packet.too_big_for);
     if !source.is_v4() {
         return Some(Message { source, kind: [icmp::v6::TOO_BIG, 0], mtu_bytes });
     }
@@ -120,22 +119,16 @@ fn too_big(flows: &FlowTable, packet: &Packet<'_>, snapshot: &Snapshot) -> Optio
     (flags & DONT_FRAGMENT != 0).then_some(Message { source, kind, mtu_bytes })
 }
 
-/// Our address on the packet's way, and what the next link takes. A client contacted one of ours;
-/// a backend under policy Local contacts the client, so its answer comes from where we masquerade.
-fn source_and_mtu(
-    flows: &FlowTable,
-    packet: &Packet<'_>,
-    snapshot: &Snapshot,
-) -> Option<(IpAddress, u16)> {
+/// Our address on the packet's way. A client contacted one of ours, also where its flow has not
+/// begun; a backend under policy Local contacts the client, so its answer comes from where we
+/// masquerade.
+fn source(flows: &FlowTable, packet: &Packet<'_>, snapshot: &Snapshot) -> Option<IpAddress> {
     let key = &packet.headers.key;
-    let (id, direction) = flows.find(key, packet.hash)?;
-    let entry = flows.entry(id)?;
-    let mtu_bytes = link(entry, direction, snapshot).ok()?.mtu_bytes;
-    let source = match direction {
-        Direction::Forward => Some(key.dst),
-        Direction::Reply => snapshot.next_hop(entry.next_hop)?.snat_address,
+    let source = match flows.find(key, packet.hash) {
+        Some((id, Direction::Reply)) => snapshot.next_hop(flows.entry(id)?.next_hop)?.snat_address,
+        Some((_, Direction::Forward)) | None => Some(key.dst),
     };
-    Some((source.filter(|source| source.is_v4() == key.src.is_v4())?, mtu_bytes))
+    source.filter(|source| source.is_v4() == key.src.is_v4())
 }
 
 /// Writes Ethernet, IP and ICMP headers before the quoted packet. `None` if the frame is too small.

@@ -48,7 +48,7 @@ pub(in crate::pipeline) fn translate(
         return Verdict::Drop(DropReason::TtlExceeded);
     }
     let is_too_big = packet.headers.ip_bytes > link.mtu_bytes;
-    if is_too_big && !cut::may_be_cut(packet, &link, generated) {
+    if is_too_big && !cut::may_be_cut(packet, link.mtu_bytes, generated) {
         return Verdict::Drop(DropReason::PktTooBig);
     }
     packet.tag = link.tag;

@@ -103,6 +103,30 @@ fn a_used_up_ttl_is_answered_with_time_exceeded_in_both_directions() {
     }
 }
 
+/// A packet that goes nowhere is no reason to remember its tuple, nor to give it a port.
+#[test]
+fn a_first_packet_that_cannot_go_on_is_answered_and_begins_nothing() {
+    for family in Family::ALL {
+        let (fixture, [large, _]) = both_ways(family, true, &[7; 1_300]);
+        let mut late = large.clone();
+        late[family.ttl_offset()] = 1;
+        let (mut pipeline, snapshot) = rig(&fixture);
+        let snapshot = with_mtu(snapshot, 1_280);
+        for (frame, reason, mtu_bytes) in
+            [(&late, RejectReason::TtlExceeded, 0), (&large, RejectReason::PktTooBig, 1_280)]
+        {
+            let (verdict, out) = send(&mut pipeline, &snapshot, frame, NOW);
+            assert_eq!(verdict, Verdict::Reject(reason));
+            assert_eq!(ends(&out), (host(family.front()), host(&client(family))));
+            assert_eq!(said(family, &out).1, mtu_bytes);
+            assert!(pipeline.flows.is_empty() && pipeline.flows.changes_mut().begun.is_empty());
+        }
+        let work = &pipeline.flows.counters().work;
+        assert_eq!((work.flows.get(), work.snat_ports_used.get()), (0, 0));
+        assert_eq!(work.flows_ended[FlowEnd::Refused as usize].get(), 0);
+    }
+}
+
 pub(super) fn with_mtu(mut snapshot: Snapshot, mtu_bytes: u16) -> Snapshot {
     let small = |hop: &NextHop| NextHop { mtu_bytes, ..hop.clone() };
     snapshot.next_hops = snapshot.next_hops.iter().map(small).collect();
@@ -132,24 +156,6 @@ fn a_packet_larger_than_the_egress_mtu_tells_its_sender_in_both_directions() {
                 assert!(matches!(verdict, Verdict::Forward(_)));
             }
         }
-    }
-}
-
-#[test]
-fn a_flow_whose_first_packet_is_refused_never_was() {
-    for family in Family::ALL {
-        let (mut pipeline, snapshot) = rig(&fixture(family));
-        let mut frame = udp_frame(&client(family), family.front(), &[7; 700]);
-        let small = with_mtu(snapshot.clone(), 600);
-        let (verdict, _) = send(&mut pipeline, &small, &frame, NOW);
-        assert_eq!(verdict, Verdict::Reject(RejectReason::PktTooBig));
-        frame[family.ttl_offset()] = 1;
-        let (verdict, _) = send(&mut pipeline, &snapshot, &frame, NOW);
-        assert_eq!(verdict, Verdict::Reject(RejectReason::TtlExceeded));
-        let work = &pipeline.flows.counters().work;
-        assert_eq!((pipeline.flows.len(), work.snat_ports_used.get()), (0, 0));
-        assert_eq!(work.flows_ended[FlowEnd::Refused as usize].get(), 2);
-        assert!(pipeline.flows.changes_mut().begun.is_empty());
     }
 }
 

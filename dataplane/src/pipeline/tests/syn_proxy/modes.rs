@@ -1,13 +1,14 @@
 //! When SYNs are answered with cookies, and when not.
 
-use super::super::rig;
-use super::{COOKIE, NOW, with};
+use super::super::{client, rig};
+use super::{COOKIE, ISN, NOW, Talk, always, segment, with, write};
 use crate::admission::{Admission, SynProxyMode};
-use crate::packet::headers::tcp_flags::{RST, SYN};
-use crate::pipeline::Pipeline;
-use crate::testing::{Family, Fixture, INNER, send, tcp_frame};
+use crate::packet::headers::tcp_flags::{ACK, RST, SYN};
+use crate::pipeline::{Packet, Pipeline};
+use crate::stats::FlowEnd;
+use crate::testing::{Family, Fixture, INNER, OUTER, send, tcp_frame};
 use crate::types::Time;
-use crate::verdict::Verdict;
+use crate::verdict::{DropReason, Verdict};
 
 #[test]
 fn auto_begins_at_half_the_limit_of_handshakes_and_ends_below_a_quarter() {
@@ -50,4 +51,22 @@ fn off_answers_nothing_however_many_come() {
         pipeline.flows.changes_mut().removed.clear();
     }
     assert_eq!(pipeline.flows.len(), 16);
+}
+
+#[test]
+fn where_our_syn_does_not_fit_the_frame_no_flow_begins() {
+    for fixture in always() {
+        let mut talk = Talk::new(&fixture);
+        talk.syn(ISN);
+        let ack = segment(ACK, ISN.wrapping_add(1), talk.cookie.wrapping_add(1), 500);
+        let mut frame = write((&client(fixture.family), fixture.family.front()), &ack, b"");
+        let len = frame.len();
+        let mut packet = Packet::new(&mut frame, len, OUTER);
+        talk.pipeline.process(core::slice::from_mut(&mut packet), &talk.snapshot, NOW);
+        assert_eq!(packet.verdict, Verdict::Drop(DropReason::Nomem));
+        let work = &talk.pipeline.flows.counters().work;
+        assert_eq!((work.flows.get(), work.snat_ports_used.get()), (0, 0));
+        assert_eq!(work.flows_ended[FlowEnd::Refused as usize].get(), 1);
+        assert_eq!(talk.ack().0, Verdict::Forward(INNER), "the cookie is good still");
+    }
 }
