@@ -47,6 +47,7 @@ fn flow(number: u32) -> NewFlow {
         kind: FlowKind::Plain,
         version: 1,
         now_ms: 1,
+        instead_of: None,
     }
 }
 

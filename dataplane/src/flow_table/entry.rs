@@ -1,8 +1,8 @@
 //! One flow. Two cache lines; an IPv4 packet needs the first alone.
 
-use crate::flow_table::Proxy;
 use crate::flow_table::embryonic::NOWHERE;
 use crate::flow_table::tcp::FlowState;
+use crate::flow_table::{FlowId, Proxy};
 use crate::packet::checksum::{address_sum, difference, port_sum};
 use crate::packet::vlan::VlanTag;
 use crate::types::{
@@ -60,6 +60,8 @@ pub struct NewFlow {
     pub version: u32,
     /// Milliseconds, wrapping.
     pub now_ms: u32,
+    /// The flow that gives up its source port for it, and ends.
+    pub instead_of: Option<FlowId>,
 }
 
 /// Addresses and ports to write into an IPv4 packet.
@@ -318,6 +320,7 @@ mod tests {
             kind: FlowKind::Plain,
             version: 6,
             now_ms: 7,
+            instead_of: None,
         }
     }
 

@@ -1,9 +1,11 @@
 //! Ageing by a clock hand: a few entries per burst, the whole table within a bounded time.
 
-use crate::flow_table::table::{FLOW_MAP_CHANGES_MAX, FlowId, cause_of};
-use crate::flow_table::{FlowEntry, FlowTable};
+use crate::flow_table::embryonic::NOWHERE;
+use crate::flow_table::table::{FLOW_MAP_CHANGES_MAX, FlowId, TABLE_FULL, cause_of};
+use crate::flow_table::{FlowEntry, FlowTable, NewFlow};
 use crate::stats::FlowEnd;
 use crate::types::Time;
+use crate::verdict::{DropReason, Verdict};
 
 /// One round of the hand over the used part of the table. An idle flow lives at most this much
 /// longer than its time; shorter costs more cache misses per burst.
@@ -83,6 +85,22 @@ impl FlowTable {
         self.end(flow, cause)
     }
 
+    /// Ends what is in a new flow's way: the holder of its source port, and the oldest handshake if
+    /// it is one itself and as many are under way as may be. Where that is not enough, it ends
+    /// nothing.
+    pub(super) fn make_way(&mut self, flow: &NewFlow) -> Result<(), Verdict> {
+        let holder = flow.instead_of.and_then(|holder| self.entry(holder));
+        let gives_place = holder.is_some_and(|entry| entry.handshake != NOWHERE);
+        let needs_place = flow.state.is_handshake() && self.handshakes.is_full() && !gives_place;
+        if needs_place && !self.evict_oldest(flow.now_ms) {
+            return Err(Verdict::Drop(DropReason::EmbryonicFlowsFull));
+        }
+        match flow.instead_of {
+            Some(holder) if !self.end(holder, FlowEnd::Evicted) => Err(TABLE_FULL),
+            _ => Ok(()),
+        }
+    }
+
     /// Ends one flow that nobody relies on: an embryonic one, or one that has run out of time.
     /// None that a packet of this very moment belongs to.
     pub(super) fn evict_one(&mut self, now_ms: u32) {
@@ -119,13 +137,12 @@ pub(super) mod tests {
     use super::*;
     use crate::engine::FlowTimeouts;
     use crate::flow_table::{
-        FlowKind, FlowState, FlowTableConfig, HashKey, NewFlow, OwnerDirectory, SourcePorts,
+        FlowKind, FlowState, FlowTableConfig, HashKey, OwnerDirectory, SourcePorts,
     };
     use crate::types::{
         BackendSlot, FlowKey, InterfaceSlot, IpAddress, L4Port, MacAddress, NextHopId, PortRange,
         Protocol, ServiceId, WorkerId,
     };
-    use crate::verdict::{DropReason, Verdict};
     use std::sync::Arc;
 
     pub(in super::super) const BACKEND: (IpAddress, L4Port) =
@@ -155,7 +172,7 @@ pub(super) mod tests {
         FlowTable::new(config, Arc::default(), directory)
     }
 
-    fn config(flows_max: u32, source_ports: SourcePorts) -> FlowTableConfig {
+    pub(in super::super) fn config(flows_max: u32, source_ports: SourcePorts) -> FlowTableConfig {
         FlowTableConfig {
             worker: WorkerId(0),
             flows_max,
@@ -175,8 +192,17 @@ pub(super) mod tests {
         now_ms: u32,
     ) -> Result<FlowId, Verdict> {
         clear(flows);
+        flows.begin(&new_flow((number, reply), state, now_ms))
+    }
+
+    /// The flow that [`begin`] begins.
+    pub(in super::super) fn new_flow(
+        (number, reply): (u16, FlowKey),
+        state: FlowState,
+        now_ms: u32,
+    ) -> NewFlow {
         let client = (IpAddress::v4([10, 1, 0, 1]), L4Port::new(number));
-        flows.begin(&NewFlow {
+        NewFlow {
             forward: FlowKey::new(reply.protocol, client, (NODE, L4Port::new(30_080))),
             reply,
             next_hop: NextHopId(0),
@@ -188,7 +214,8 @@ pub(super) mod tests {
             kind: FlowKind::Plain,
             version: 1,
             now_ms,
-        })
+            instead_of: None,
+        }
     }
 
     fn clear(flows: &mut FlowTable) {

@@ -16,6 +16,6 @@ pub use entry::{Direction, FlowEntry, FlowKind, NewFlow, TranslationV4};
 pub use hash::HashKey;
 pub use index::Reference;
 pub use proxy::Proxy;
-pub use snat::{SHARE_ONE, SnatRequest, SourcePorts};
+pub use snat::{SHARE_ONE, SnatPort, SnatRequest, SourcePorts};
 pub use table::{FlowId, FlowMapChanges, FlowTable, FlowTableConfig};
 pub use tcp::{FlowState, TimeoutTable};

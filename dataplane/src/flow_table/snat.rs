@@ -8,12 +8,12 @@
 //! (`docs/adr/0005-source-ports.md`).
 
 use crate::flow_table::{FlowId, FlowState, FlowTable};
-use crate::stats::FlowEnd;
 use crate::types::{FlowKey, IpAddress, L4Port, PortRange, Protocol, Time};
 
-/// Ports tried, from a random one on, before the slice counts as used up, and as many again of the
-/// whole range. With 90 % of a slice in use towards one backend the chance to miss a free one is
-/// 10^-6.
+/// Ports tried before the slice counts as used up, and as many again of the whole range: all, where
+/// there are no more, else each by chance of its own. Those in use lie in rows, so one after the
+/// other would miss what is free behind a row. With 90 % of a slice in use towards one backend the
+/// chance to miss a free one is 10^-6.
 const TRIES_MAX: u32 = 128;
 
 /// One, in the counter that tells which share of the tries met a port in use.
@@ -64,15 +64,30 @@ pub struct SnatRequest<'a> {
 }
 
 impl SnatRequest<'_> {
-    /// The reply tuple of try `step`: the addresses in turn, then the next port.
-    fn reply(&self, range: PortRange, start: (u32, u32), step: u32) -> Option<FlowKey> {
+    /// How many pairs of address and port there are.
+    fn places(&self, range: PortRange) -> u32 {
+        let addresses = u32::try_from(self.addresses.len()).unwrap_or(u32::MAX);
+        range.count().saturating_mul(addresses)
+    }
+
+    /// The reply tuple of a pair, by its number.
+    fn reply(&self, range: PortRange, place: u32) -> Option<FlowKey> {
         let addresses = u32::try_from(self.addresses.len()).ok()?;
-        let address = (start.0 + step).checked_rem(addresses)?;
-        let offset = (start.1 + step / addresses) % range.count();
-        let number = u16::try_from(u32::from(range.first()) + offset).ok()?;
-        let address = *self.addresses.get(address as usize)?;
+        let address = *self.addresses.get(place.checked_rem(addresses)? as usize)?;
+        let number = u16::try_from(u32::from(range.first()) + place / addresses).ok()?;
         Some(FlowKey::new(self.protocol, self.backend, (address, L4Port::new(number))))
     }
+}
+
+/// A source port for a new flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SnatPort {
+    /// The reply tuple that it makes.
+    pub reply: FlowKey,
+    /// The flow that has it so far, to be given with the new one as [`NewFlow::instead_of`].
+    ///
+    /// [`NewFlow::instead_of`]: crate::flow_table::NewFlow::instead_of
+    pub instead_of: Option<FlowId>,
 }
 
 /// How little a holder needs its port: first how far its flow is, then how long it is idle.
@@ -94,25 +109,25 @@ type Holder = Option<(Dispensability, FlowId, FlowKey)>;
 
 impl FlowTable {
     /// The reply tuple with a free port of this worker's slice, else of the others'. Where none is
-    /// free, the port of our flow that needs it least; that flow ends. `None` where every holder
-    /// needs its own.
+    /// free, the port of our flow that needs it least; that flow ends when the new one begins.
+    /// `None` where every holder needs its own.
     ///
     /// Why a port in TIME_WAIT may be taken, as the last resort: the backend, if it is the side
     /// that waits, takes a SYN with a later sequence number or timestamp for a new connection
     /// (RFC 6191, RFC 1122 section 4.2.2.13; Linux `tcp_timewait_state_process`). If the numbers
     /// forbid it, it answers with an ACK, the client resets what it does not know, and its next SYN
     /// succeeds.
-    pub fn find_snat(&mut self, request: &SnatRequest<'_>) -> Option<FlowKey> {
+    pub fn find_snat(&mut self, request: &SnatRequest<'_>) -> Option<SnatPort> {
         let SourcePorts { own, all } = self.config.source_ports;
         let mut holder = None;
         let free = self.try_ports(own, request, &mut holder);
         let is_alone = own == all;
         let borrow = || (!is_alone).then(|| self.try_ports(all, request, &mut holder)).flatten();
         if let Some(reply) = free.or_else(borrow) {
-            return Some(reply);
+            return Some(SnatPort { reply, instead_of: None });
         }
         let (_, holder, reply) = holder?;
-        self.end(holder, FlowEnd::Evicted).then_some(reply)
+        Some(SnatPort { reply, instead_of: Some(holder) })
     }
 
     fn try_ports(
@@ -121,11 +136,15 @@ impl FlowTable {
         request: &SnatRequest<'_>,
         best: &mut Holder,
     ) -> Option<FlowKey> {
-        let addresses = u32::try_from(request.addresses.len()).ok().filter(|count| *count > 0)?;
         let now_ms = request.now.as_millis_wrapping();
-        let start = (self.random.below(addresses), self.random.below(range.count()));
-        for step in 0..TRIES_MAX.min(range.count().saturating_mul(addresses)) {
-            let reply = request.reply(range, start, step)?;
+        let places = Some(request.places(range)).filter(|places| *places > 0)?;
+        let start = self.random.below(places);
+        for step in 0..TRIES_MAX.min(places) {
+            let place = match places {
+                ..=TRIES_MAX => (start + step) % places,
+                _ => self.random.below(places),
+            };
+            let reply = request.reply(range, place)?;
             let hash = self.hash(&reply);
             let holder = self.find(&reply, hash).map(|(holder, _)| holder);
             let is_hosts = || self.host_flows.as_ref().is_some_and(|h| h.has(&reply, request.now));
@@ -172,15 +191,24 @@ impl FlowTable {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::flow_table::expiry::tests::{BACKEND, NODE, begin, table, table_of};
-    use crate::flow_table::{Direction, OwnerDirectory};
+    use crate::flow_table::expiry::tests::{
+        BACKEND, NODE, begin, config, new_flow, table, table_of,
+    };
+    use crate::flow_table::{Direction, FlowTableConfig, NewFlow, OwnerDirectory};
     use crate::host_flows::{HOST_SLOTS, HostFlows};
+    use crate::stats::FlowEnd;
     use crate::types::WorkerId;
+    use crate::verdict::{DropReason, Verdict};
     use core::sync::atomic::AtomicU64;
     use std::collections::BTreeSet;
     use std::sync::Arc;
 
     const PORTS: u16 = 4;
+
+    /// So many ports from 15000 on.
+    fn range(count: u16) -> PortRange {
+        PortRange::new_checked(15_000, 14_999 + count).unwrap()
+    }
 
     fn find(flows: &mut FlowTable, now_ms: u32) -> Option<FlowKey> {
         flows.forgotten();
@@ -188,6 +216,12 @@ mod tests {
     }
 
     fn find_of(flows: &mut FlowTable, addresses: &[IpAddress], now_ms: u32) -> Option<FlowKey> {
+        let port = ask(flows, addresses, now_ms)?;
+        assert!(port.instead_of.is_none_or(|holder| flows.end(holder, FlowEnd::Evicted)));
+        Some(port.reply)
+    }
+
+    fn ask(flows: &mut FlowTable, addresses: &[IpAddress], now_ms: u32) -> Option<SnatPort> {
         let protocol = Protocol::Tcp;
         let now = Time(u64::from(now_ms) * 1_000_000);
         flows.find_snat(&SnatRequest { protocol, backend: BACKEND, addresses, now })
@@ -363,6 +397,54 @@ mod tests {
         host.set(&last, Time(100_000_000_000));
         assert_eq!(find(&mut flows, 99_999), None);
         assert_eq!(find(&mut flows, 100_000), Some(last));
+    }
+
+    #[test]
+    fn who_gives_up_its_port_ends_when_the_new_flow_begins_and_not_before() {
+        let mut flows = used_up([FlowState::TimeWait; 4]);
+        let now_ms = TIME_WAIT_MS_MIN;
+        let port = ask(&mut flows, &[NODE], now_ms).unwrap();
+        let flow = new_flow((9, port.reply), FlowState::SynSent, now_ms);
+        let flow = NewFlow { instead_of: port.instead_of, ..flow };
+        let begun = &mut flows.changes_mut().begun;
+        while begun.try_push((port.reply, FlowId(63))).is_ok() {}
+        assert_eq!(flows.begin(&flow), Err(Verdict::Drop(DropReason::FlowTableFull)));
+        assert_eq!((flows.len(), evicted(&flows)), (4, 0));
+        flows.changes_mut().begun.clear();
+        flows.begin(&flow).unwrap();
+        assert_eq!((flows.len(), evicted(&flows)), (4, 1));
+        assert_eq!(flows.changes_mut().removed[..], [port.reply], "the kernel must forget it");
+        assert!(flows.changes_mut().begun.iter().any(|(reply, _)| *reply == port.reply));
+    }
+
+    /// The place of one is the place of the other: no third has to go.
+    #[test]
+    fn a_handshake_that_gives_up_its_port_gives_up_its_place_too() {
+        let config = FlowTableConfig { embryonic_max: 4, ..config(64, range(PORTS).into()) };
+        let mut flows = FlowTable::new(config, Arc::default(), None);
+        for number in 1..=4 {
+            let reply = find(&mut flows, 0).unwrap();
+            begin(&mut flows, (number, reply), FlowState::SynSent, number.into()).unwrap();
+        }
+        let port = ask(&mut flows, &[NODE], 10).unwrap();
+        let flow = new_flow((9, port.reply), FlowState::SynSent, 10);
+        flows.begin(&NewFlow { instead_of: port.instead_of, ..flow }).unwrap();
+        assert_eq!((flows.len(), flows.embryonic(), evicted(&flows)), (4, 4, 1));
+    }
+
+    /// As it is after a burst of connections: a walk port by port would begin within the row.
+    #[test]
+    fn a_free_port_is_found_behind_a_long_row_of_used_ones() {
+        let marks: Vec<AtomicU64> = (0..HOST_SLOTS).map(|_| AtomicU64::new(0)).collect();
+        let host = HostFlows::new(Arc::new(marks));
+        let mut flows = table_of(WorkerId(0), range(1_000).into(), None).beside(Some(host.clone()));
+        for number in 15_000..15_900 {
+            let to = (NODE, L4Port::new(number));
+            host.set(&FlowKey::new(Protocol::Tcp, BACKEND, to), Time(100_000_000_000));
+        }
+        for _ in 0..200 {
+            assert!(find(&mut flows, 0).is_some_and(|reply| reply.dst_port.number() >= 15_900));
+        }
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::verdict::{DropReason, Verdict};
 use arrayvec::ArrayVec;
 use std::sync::Arc;
 
-const TABLE_FULL: Verdict = Verdict::Drop(DropReason::FlowTableFull);
+pub(super) const TABLE_FULL: Verdict = Verdict::Drop(DropReason::FlowTableFull);
 
 /// Number of a flow within its worker's table. Valid until the flow ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -229,10 +229,7 @@ impl FlowTable {
         if self.changes.begun.is_full() {
             return Err(TABLE_FULL);
         }
-        if flow.state.is_handshake() && self.handshakes.is_full() && !self.evict_oldest(flow.now_ms)
-        {
-            return Err(Verdict::Drop(DropReason::EmbryonicFlowsFull));
-        }
+        self.make_way(flow)?;
         let number = self.take_free(flow.now_ms).ok_or(TABLE_FULL)?;
         let id = FlowId(number);
         if let Err(verdict) = self.store(id, flow) {

@@ -2,7 +2,7 @@
 
 use crate::affinity::AffinityTable;
 use crate::flow_table::{
-    Direction, FlowId, FlowKind, FlowState, FlowTable, NewFlow, Proxy, SnatRequest,
+    Direction, FlowId, FlowKind, FlowState, FlowTable, NewFlow, Proxy, SnatPort, SnatRequest,
 };
 use crate::packet::headers::tcp_flags;
 use crate::pipeline::flow::{Ways, fits, forward, last_hop, low_half};
@@ -247,7 +247,7 @@ fn begin(
     let key = packet.headers.key;
     let backend = usable(choice.backend, &key)?;
     let reply = reply_key(flows, &key, (backend, choice.masquerade), snapshot, now);
-    let reply = reply.map_err(Verdict::Drop)?;
+    let SnatPort { reply, instead_of } = reply.map_err(Verdict::Drop)?;
     let (client_interface, client_mac) = last_hop(packet);
     let state = match key.protocol {
         Protocol::Tcp => FlowState::SynSent,
@@ -265,6 +265,7 @@ fn begin(
         kind: choice.kind,
         version: low_half(snapshot),
         now_ms: now.as_millis_wrapping(),
+        instead_of,
     })
 }
 
@@ -308,12 +309,12 @@ fn reply_key(
     (backend, masquerade): (&Backend, bool),
     snapshot: &Snapshot,
     now: Time,
-) -> Result<FlowKey, DropReason> {
+) -> Result<SnatPort, DropReason> {
     let destination = (backend.address, backend.port);
     let hop = next_hop(backend, snapshot)?;
     let masquerade = is_masqueraded(masquerade, key.src, backend);
-    if let Some(kept) = kept_reply(flows, key, (backend, masquerade)) {
-        return Ok(kept);
+    if let Some(reply) = kept_reply(flows, key, (backend, masquerade)) {
+        return Ok(SnatPort { reply, instead_of: None });
     }
     // The same client port may dial two fronts of one pod: the second flow keeps the client's
     // address and gets another port, as conntrack does, or its replies could not be told apart.
