@@ -17,7 +17,7 @@ pub(crate) struct Args {
     /// Debian's suite whose kernel boots: bookworm (6.1), trixie (6.12: copy only) or sid
     #[arg(long, default_value = "sid")]
     suite: String,
-    /// Packets of each trial
+    /// Packets of each trial; where it has more flows, one for each
     #[arg(long, default_value_t = 5_000)]
     count: u32,
     /// Packets per second of each trial; the guest is emulated, so it is slow
