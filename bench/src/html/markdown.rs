@@ -6,7 +6,7 @@ use crate::numbers::Spread;
 use crate::rivals::Scenario;
 use core::fmt::Write as _;
 
-/// Where it was measured, throughput and cost of each forwarder, and the aims.
+/// Where it was measured, throughput and latency of each forwarder, and the aims.
 pub(crate) fn summary(results: &Results) -> String {
     let mut text = String::new();
     if let Some((_, at)) = results.environments().first() {

@@ -75,7 +75,7 @@ fn drawn(svg: Option<String>, file: &str) -> Markup {
     svg.map_or_else(|| missing(file), PreEscaped)
 }
 
-/// A table of texts; its first cell may be a class for the last.
+/// A table of texts, in which verdicts have their colours.
 fn table(heads: &[&str], rows: &[Vec<String>], file: &str) -> Markup {
     if rows.is_empty() {
         return missing(file);

@@ -70,7 +70,7 @@ fn draw_bars(svg: &mut String, bars: &[(String, u32, Spread)], most: f64) -> Dra
     let root = SVGBackend::with_string(svg, (SIZE.0, height)).into_drawing_area();
     let count = i32::try_from(bars.len())?;
     let mut chart = ChartBuilder::on(&root)
-        .caption("Without loss, million packets per second", (FONT, 18, &GREY))
+        .caption("Without loss, million packets per second, 64 B", (FONT, 18, &GREY))
         .margin(10)
         .x_label_area_size(30)
         .y_label_area_size(190)
@@ -79,7 +79,7 @@ fn draw_bars(svg: &mut String, bars: &[(String, u32, Spread)], most: f64) -> Dra
         SegmentValue::CenterOf(at) => usize::try_from(count - 1 - at)
             .ok()
             .and_then(|at| bars.get(at))
-            .map_or(String::new(), |(name, flows, _)| format!("{name}, {flows} flows")),
+            .map_or(String::new(), |(name, flows, _)| format!("{name}, {}", flow_count(*flows))),
         _ => String::new(),
     };
     chart
@@ -106,6 +106,10 @@ fn draw_bars(svg: &mut String, bars: &[(String, u32, Spread)], most: f64) -> Dra
     Ok(())
 }
 
+fn flow_count(flows: u32) -> String {
+    if flows == 1 { "1 flow".into() } else { format!("{flows} flows") }
+}
+
 /// Lines: what arrives of what is sent, with ten thousand flows.
 pub(crate) fn offered(results: &Results) -> Result<Option<String>> {
     let turns: Vec<&Turn> = results.rivals.iter().flat_map(|file| &file.results.turns).collect();
@@ -129,8 +133,11 @@ fn sorted(name: &str, mut points: Vec<(f64, f64)>) -> Series {
 
 /// Lines against services, backends, flows and queues, each a plot of its own.
 pub(crate) fn growth(results: &Results) -> Result<Vec<String>> {
-    let mut all: Vec<GrowthSeries> = in_memory(results);
-    all.extend(results.growth.iter().flat_map(|file| file.results.series.iter().cloned()));
+    let grown = results.growth.iter().flat_map(|file| &file.results.series);
+    let mut all: Vec<GrowthSeries> = grown.cloned().collect();
+    if !all.iter().any(|series| series.against == "flows") {
+        all.extend(in_memory(results));
+    }
     let kinds: BTreeSet<(String, String)> =
         all.iter().map(|series| (series.against.clone(), series.unit.clone())).collect();
     let mut plots = Vec::new();
@@ -264,6 +271,7 @@ where
     let mut chart = ChartBuilder::on(&root)
         .caption(title, (FONT, 18, &GREY))
         .margin(10)
+        .margin_right(40)
         .x_label_area_size(30)
         .y_label_area_size(60)
         .build_cartesian_2d(x, 0.0..most * 1.1)?;
@@ -295,7 +303,35 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::html::data::{Environment, File, Latency, LatencyRow};
+    use crate::html::data::{Environment, File, Growth, Latency, LatencyRow, Memory, MemoryRow};
+
+    #[test]
+    fn one_flow_is_one() {
+        assert_eq!([1, 10_000].map(flow_count), ["1 flow", "10000 flows"]);
+    }
+
+    #[test]
+    fn growth_against_flows_is_drawn_once() {
+        let row = |flows| MemoryRow {
+            name: "established".into(),
+            flows,
+            ns_per_packet: 30.0,
+            min_max: (29.0, 31.0),
+        };
+        let memory = Memory::Rows(vec![row(10), row(1000)]);
+        let memory = Some(File { environment: Environment::default(), results: memory });
+        let mut results = Results { memory, ..Results::default() };
+        assert_eq!(growth(&results).unwrap().len(), 1);
+        let series = GrowthSeries {
+            name: "established".into(),
+            against: "flows".into(),
+            unit: "ns/packet".into(),
+            points: vec![(10.0, 30.0), (1000.0, 31.0)],
+        };
+        let grown = Growth { series: vec![series] };
+        results.growth = Some(File { environment: Environment::default(), results: grown });
+        assert_eq!(growth(&results).unwrap().len(), 1);
+    }
 
     #[test]
     fn nines_are_percentiles() {
