@@ -255,8 +255,8 @@ impl Course<'_> {
     }
 
     /// The gateway's CPU seconds per million packets in the middle of a load: without what it
-    /// spends while the generator starts and ends.
-    fn watch(&self, duration: Duration) -> Result<f64> {
+    /// spends while the generator starts and ends. `None` where nothing arrives.
+    fn watch(&self, duration: Duration) -> Result<Option<f64>> {
         std::thread::sleep(duration.mul_f64(WATCH_FROM));
         let read = || -> Result<_> {
             let clock = CpuClock::read(self.plan.generator_cpu, self.plan.forwarder_cpu)?;
@@ -266,7 +266,8 @@ impl Course<'_> {
         std::thread::sleep(duration.mul_f64(WATCH_UNTIL - WATCH_FROM));
         let (later, after) = read()?;
         let millions = float(after.saturating_sub(before)) / 1e6;
-        Ok(later.gateway_since(&clock).as_secs_f64() / millions)
+        let seconds = later.gateway_since(&clock).as_secs_f64();
+        Ok((millions > 0.0).then(|| seconds / millions))
     }
 
     fn load(&self, rate: Rate, seconds: f64) -> Load {

@@ -19,8 +19,8 @@ pub(crate) struct Point {
     pub(crate) delivered_pps: f64,
     /// Share of the sent packets that did not arrive.
     pub(crate) loss: f64,
-    /// The gateway's CPU time per million delivered packets.
-    pub(crate) cpu_seconds_per_million: f64,
+    /// The gateway's CPU time per million delivered packets; `None` where none arrived.
+    pub(crate) cpu_seconds_per_million: Option<f64>,
     /// The generator could not keep the rate: it is the limit, not the forwarder.
     pub(crate) is_generator_bound: bool,
 }
@@ -43,7 +43,7 @@ pub(super) fn point(
     rate: Rate,
     sent: &Sent,
     delivered: u64,
-    cpu_seconds_per_million: f64,
+    cpu_seconds_per_million: Option<f64>,
 ) -> Point {
     let asked_pps = match rate {
         Rate::Paced(pps) => Some(pps),
@@ -71,11 +71,11 @@ mod tests {
 
     #[test]
     fn a_load_is_carried_only_if_it_was_offered_and_arrived() {
-        let carried = point(Rate::Paced(1000.0), &sent(2000), 1995, 1.0);
+        let carried = point(Rate::Paced(1000.0), &sent(2000), 1995, None);
         assert!(carried.is_carried());
         assert!((carried.loss - 0.0025).abs() < 1e-9);
         assert!((carried.delivered_pps - 997.5).abs() < 1e-6);
-        assert!(!point(Rate::Paced(1000.0), &sent(2000), 1980, 1.0).is_carried());
-        assert!(!point(Rate::Paced(2000.0), &sent(2000), 2000, 1.0).is_carried());
+        assert!(!point(Rate::Paced(1000.0), &sent(2000), 1980, None).is_carried());
+        assert!(!point(Rate::Paced(2000.0), &sent(2000), 2000, None).is_carried());
     }
 }

@@ -90,10 +90,10 @@ fn row(like: &Turn, turns: &[Turn]) -> Row {
         forwarder: like.forwarder,
         placement: like.placement,
         paced_mpps: spread(&paced),
-        paced_cpu_seconds_per_million: spread(&|t| Some(t.at_best?.cpu_seconds_per_million)),
-        common_cpu_seconds_per_million: spread(&|t| Some(t.at_common?.cpu_seconds_per_million)),
+        paced_cpu_seconds_per_million: spread(&|t| t.at_best?.cpu_seconds_per_million),
+        common_cpu_seconds_per_million: spread(&|t| t.at_common?.cpu_seconds_per_million),
         flood_mpps: spread(&flood),
-        flood_cpu_seconds_per_million: spread(&|t| Some(t.flood?.cpu_seconds_per_million)),
+        flood_cpu_seconds_per_million: spread(&|t| t.flood?.cpu_seconds_per_million),
         flood_offered_mpps: spread(&|t| Some(t.flood?.sent_pps / 1e6)),
         is_generator_bound: turns.iter().filter(same).any(Turn::is_generator_bound),
     }
@@ -140,8 +140,9 @@ fn ratio_of(turns: &[Turn], scenario: Scenario, pair: Pair) -> Option<Ratio> {
 pub(crate) fn line(turn: &Turn) -> String {
     let show = |point: Option<&Point>| {
         point.map_or("none".into(), |p| {
-            let (mpps, cpu) = (p.delivered_pps / 1e6, p.cpu_seconds_per_million);
-            format!("{mpps:.3} M/s, {cpu:.2} CPU s/M")
+            let mpps = p.delivered_pps / 1e6;
+            let cpu = p.cpu_seconds_per_million.map_or("-".into(), |cpu| format!("{cpu:.2}"));
+            format!("{mpps:.3} M/s, {cpu} CPU s/M")
         })
     };
     let limit = if turn.is_generator_bound() { " (generator-bound)" } else { "" };
@@ -235,7 +236,7 @@ mod tests {
             sent_pps: pps,
             delivered_pps: pps,
             loss: 0.0,
-            cpu_seconds_per_million: 1.0,
+            cpu_seconds_per_million: Some(1.0),
             is_generator_bound: false,
         };
         Turn {
