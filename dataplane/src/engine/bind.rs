@@ -49,17 +49,11 @@ impl Engine {
         if self.workers[at].is_hung() {
             return Err(hung(request, self.workers[at].id()));
         }
-        let deadline = Instant::now() + BUSY_PATIENCE;
-        loop {
+        // The worker may have its former zero-copy frames yet: some are being sent.
+        while_busy(|| {
             let opened = self.open_pair(at, request, queue)?;
-            match self.hand_over(at, request, opened) {
-                // The worker has its former zero-copy frames yet: some are being sent.
-                Err(error) if error.errno == libc::EBUSY && Instant::now() < deadline => {
-                    std::thread::sleep(BUSY_LOOK);
-                }
-                result => return result,
-            }
-        }
+            self.hand_over(at, request, opened)
+        })
     }
 
     pub(super) fn hand_over(
@@ -225,9 +219,14 @@ impl crate::engine::EngineConfig {
 /// The kernel frees a closed socket's queue in a work queue of its own, so a queue that was bound
 /// a moment ago may still be busy for some milliseconds.
 fn bind_patiently(umem: &Umem, request: &BindRequest<'_>) -> Result<BoundPair, EngineError> {
+    while_busy(|| BoundPair::bind(umem, request))
+}
+
+/// Tries again for a moment what something that ends by itself keeps from being done.
+fn while_busy<T>(mut attempt: impl FnMut() -> Result<T, EngineError>) -> Result<T, EngineError> {
     let deadline = Instant::now() + BUSY_PATIENCE;
     loop {
-        match BoundPair::bind(umem, request) {
+        match attempt() {
             Err(error) if error.errno == libc::EBUSY && Instant::now() < deadline => {
                 std::thread::sleep(BUSY_LOOK);
             }

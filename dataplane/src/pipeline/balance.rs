@@ -152,23 +152,14 @@ pub(super) fn begin_and_forward(
             }
             let verdict =
                 forward(&mut state.ways, (flow, Direction::Forward), packet, snapshot, now);
-            if matches!(verdict, Verdict::Drop(_)) {
-                take_back(state.ways.flows, packet);
+            // A flow whose first packet does not leave after all never was, as in conntrack, which
+            // confirms a flow when its first packet leaves.
+            if matches!(verdict, Verdict::Drop(_)) && state.ways.flows.end(flow, FlowEnd::Refused) {
+                packet.flow = None;
             }
             verdict
         }
         Err(verdict) => verdict,
-    }
-}
-
-/// A flow whose first packet does not leave after all never was, as in conntrack, which confirms
-/// a flow when its first packet leaves.
-#[cold]
-fn take_back(flows: &mut FlowTable, packet: &mut Packet<'_>) {
-    if packet.traffic == Traffic::NewFlow
-        && packet.flow.is_some_and(|flow| flows.end(flow, FlowEnd::Refused))
-    {
-        packet.flow = None;
     }
 }
 
