@@ -1,7 +1,7 @@
 //! Where results go: a table to standard output, JSON with its circumstances to a file.
 
 use anyhow::{Context as _, Result};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -12,17 +12,18 @@ use std::time::{Duration, Instant, SystemTime};
 pub(crate) const FOLDER: &str = "bench/results";
 
 /// What a number is worth nothing without.
-#[derive(Debug, Serialize)]
-struct Environment {
-    cpu: String,
-    cpus: usize,
-    kernel: String,
-    commit: String,
-    date: String,
-    command: String,
-    profile: &'static str,
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Environment {
+    pub(crate) cpu: String,
+    pub(crate) cpus: usize,
+    pub(crate) kernel: String,
+    pub(crate) commit: String,
+    pub(crate) date: String,
+    pub(crate) command: String,
+    pub(crate) profile: String,
     /// CPUs' worth of other work just before.
-    background_cpus: f64,
+    pub(crate) background_cpus: f64,
 }
 
 #[derive(Debug, Serialize)]
@@ -54,7 +55,7 @@ pub(crate) fn write<T: Serialize>(name: &str, background_cpus: f64, results: &T)
         environment.date,
         environment.profile,
     ))?;
-    let path = Path::new(FOLDER).join(format!("{name}.json"));
+    let path = path(&format!("{name}.json"));
     let folder = path.parent().unwrap_or(Path::new(FOLDER));
     fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
     let json = serde_json::to_string_pretty(&Report { environment, results })?;
@@ -99,7 +100,7 @@ fn environment(background_cpus: f64) -> Result<Environment> {
         commit: commit(),
         date: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
         command: std::env::args().collect::<Vec<_>>().join(" "),
-        profile: if cfg!(debug_assertions) { "unoptimized" } else { "release" },
+        profile: if cfg!(debug_assertions) { "unoptimized" } else { "release" }.into(),
         background_cpus,
     })
 }

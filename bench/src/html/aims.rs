@@ -89,7 +89,8 @@ fn latency(results: &Results, rival: &str, factor: f64) -> Aim {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::html::data::{Environment, File, Ratio, Rivals};
+    use crate::html::data::{File, Ratio, Rivals};
+    use crate::report::Environment;
 
     #[test]
     fn an_aim_is_met_missed_or_not_measured() {

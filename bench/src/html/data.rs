@@ -4,6 +4,7 @@
 use crate::lab::{Bound, Found, Latency as Percentiles};
 use crate::numbers::Spread;
 use crate::pktgen::outside;
+use crate::report::Environment;
 use crate::rivals::Scenario;
 use anyhow::{Context as _, Result, ensure};
 use serde::Deserialize;
@@ -31,20 +32,6 @@ pub(crate) struct Results {
 pub(crate) struct File<T> {
     pub(crate) environment: Environment,
     pub(crate) results: T,
-}
-
-/// Where and when it was measured.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-pub(crate) struct Environment {
-    pub(crate) cpu: String,
-    pub(crate) cpus: usize,
-    pub(crate) kernel: String,
-    pub(crate) commit: String,
-    pub(crate) date: String,
-    pub(crate) command: String,
-    pub(crate) profile: String,
-    pub(crate) background_cpus: f64,
 }
 
 /// `rivals.json`.

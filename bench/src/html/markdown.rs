@@ -92,7 +92,8 @@ fn table(heads: &[&str], rows: impl Iterator<Item = Vec<String>>) -> Option<Stri
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::html::data::{Environment, File, Rivals};
+    use crate::html::data::{File, Rivals};
+    use crate::report::Environment;
 
     #[test]
     fn what_is_missing_is_said_to_be() {

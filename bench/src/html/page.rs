@@ -1,10 +1,11 @@
 //! The page. Everything is in it: styles, plots, figures.
 
-use super::data::{Environment, File, LoadPoint, Results};
+use super::data::{File, LoadPoint, Results};
 use super::markdown::{show, us};
 use super::{aims, plot};
 use crate::lab;
 use crate::pktgen::Trial;
+use crate::report::Environment;
 use anyhow::Result;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 

@@ -303,7 +303,8 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::html::data::{Environment, File, Growth, Latency, LatencyRow, Memory, MemoryRow};
+    use crate::html::data::{File, Growth, Latency, LatencyRow, Memory, MemoryRow};
+    use crate::report::Environment;
 
     #[test]
     fn one_flow_is_one() {

@@ -4,12 +4,10 @@
 use super::path::Path;
 use super::traffic::Traffic;
 use super::wire::end::End;
-use crate::rivals::{Conntrack, Forwarder, Link, Placement, Rig, Session, receive_on};
+use crate::rivals::{Conntrack, Forwarder, Link, Placement, Rig, serving};
 use anyhow::{Context as _, Result, anyhow, ensure};
 use core::net::SocketAddr;
 use std::fs;
-use std::sync::mpsc::channel;
-use std::time::Duration;
 use tidegate_control::demo::rig::NetNs;
 use tidegate_dataplane::types::{IfIndex, MacAddress};
 use tidegate_dataplane::xdp::affinity;
@@ -33,31 +31,17 @@ pub(crate) fn around<T: Send>(
         .then(|| Conntrack::with_room(scenario.flows_max()?))
         .transpose()?;
     let rig = Rig::with_backends(scenario.backends())?;
-    let (sender, ready) = channel();
-    let session = Session::new(sender);
-    let serve = || {
-        let result = rig.gateway().enter(|| forwarder.serve(&rig, &scenario, &session));
-        // Whoever waits for readiness must not wait for ever.
-        session.ready();
-        result
-    };
-    std::thread::scope(|scope| {
-        let service = scope.spawn(serve);
+    serving(forwarder, (&rig, &scenario), FORWARDER_CPU, || {
         let rig = &rig;
-        let worked = scope.spawn(move || -> Result<T> {
-            ready.recv_timeout(Duration::from_secs(20)).context("wait for the forwarder")?;
-            if forwarder.placement() == Placement::Forwarder {
-                receive_on(rig, FORWARDER_CPU)?;
-            }
-            affinity::pin(LAB_CPU)?;
-            let mut path = on_rig(rig, forwarder, traffic)?;
-            path.open_flows()?;
-            work(&mut path)
+        let worked = std::thread::scope(|scope| {
+            let worker = scope.spawn(move || -> Result<T> {
+                affinity::pin(LAB_CPU)?;
+                let mut path = on_rig(rig, forwarder, traffic)?;
+                path.open_flows()?;
+                work(&mut path)
+            });
+            worker.join()
         });
-        let worked = worked.join();
-        session.end();
-        let served = service.join().map_err(|_panic| anyhow!("the forwarder panicked"))?;
-        served.map_err(anyhow::Error::from).flatten().context("forward packets")?;
         worked.map_err(|_panic| anyhow!("the generator panicked"))?
     })
 }

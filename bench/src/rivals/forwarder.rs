@@ -15,13 +15,14 @@ pub(crate) use proxy::Proxy;
 pub(crate) use testpmd::Testpmd;
 pub(crate) use tidegate::{LATENCY_SAMPLE, Tidegate};
 
-use super::bed::napi::Placement;
+use super::bed::napi::{Placement, receive_on};
 use super::bed::rig::{NODE_PORT, Rig};
 use super::scenario::{Scenario, Work};
-use anyhow::Result;
+use anyhow::{Context as _, Result, anyhow};
 use core::net::SocketAddrV4;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::{Sender, channel};
+use std::time::Duration;
 use tidegate_control::demo::rig::GATEWAY;
 
 /// Descriptors per ring, of tidegate and of the bare forwarder.
@@ -66,6 +67,41 @@ fn give_napi(rig: &Rig, scenario: &Scenario) -> Result<()> {
     Ok(())
 }
 
+/// Has a forwarder serve on a rig while `work` is done, which begins once packets may come.
+pub(crate) fn serving<T>(
+    forwarder: &dyn Forwarder,
+    (rig, scenario): (&Rig, &Scenario),
+    forwarder_cpu: usize,
+    work: impl FnOnce() -> Result<T>,
+) -> Result<T> {
+    let (sender, ready) = channel();
+    let session = Session::new(sender);
+    let serve = || {
+        let result = rig.gateway().enter(|| forwarder.serve(rig, scenario, &session));
+        // Whoever waits for readiness must not wait for ever.
+        session.ready();
+        result
+    };
+    let when_ready = || {
+        ready.recv_timeout(READY_MAX).context("wait for the forwarder")?;
+        if forwarder.placement() == Placement::Forwarder {
+            receive_on(rig, forwarder_cpu)?;
+        }
+        work()
+    };
+    std::thread::scope(|scope| {
+        let service = scope.spawn(serve);
+        let worked = when_ready();
+        session.end();
+        let served = service.join().map_err(|_panic| anyhow!("the forwarder panicked"))?;
+        served.map_err(anyhow::Error::from).flatten().context("forward packets")?;
+        worked
+    })
+}
+
+/// A forwarder that is not ready by then never is.
+const READY_MAX: Duration = Duration::from_secs(20);
+
 /// The time during which a forwarder serves.
 #[derive(Debug)]
 pub(crate) struct Session {
@@ -99,7 +135,7 @@ impl Session {
     pub(crate) fn wait(&self, mut chore: impl FnMut()) {
         while !self.is_over() {
             chore();
-            std::thread::sleep(std::time::Duration::from_millis(100));
+            std::thread::sleep(Duration::from_millis(100));
         }
     }
 }

@@ -2,9 +2,9 @@
 
 use super::bed::cpu::CpuClock;
 use super::bed::ends::Ends;
-use super::bed::napi::{self, Placement};
+use super::bed::napi::Placement;
 use super::bed::rig::Rig;
-use super::forwarder::{Forwarder, Session};
+use super::forwarder::{Forwarder, serving};
 use super::point::{LOSS_MAX, Point, best, point};
 use super::scenario::{Scenario, Work};
 use super::search::Search;
@@ -13,7 +13,6 @@ use crate::numbers::float;
 use anyhow::{Context as _, Result, anyhow, ensure};
 use serde::Serialize;
 use std::cell::Cell;
-use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 use tidegate_control::demo::Interrupt;
 
@@ -80,25 +79,9 @@ pub(crate) fn measure(
     interrupt: &Interrupt,
 ) -> Result<Turn> {
     let (rig, sink) = task.build()?;
-    let (sender, ready) = channel();
-    let session = Session::new(sender);
-    let serve = || {
-        let result = rig.gateway().enter(|| forwarder.serve(&rig, &task.scenario, &session));
-        // Whoever waits for readiness must not wait for ever.
-        session.ready();
-        result
-    };
-    std::thread::scope(|scope| {
-        let service = scope.spawn(serve);
-        let sink = &sink;
-        let next_flow = Cell::new(0);
-        let course = Course { rig: &rig, sink, forwarder, plan, task, interrupt, next_flow };
-        let measured = course.run(&ready);
-        session.end();
-        let served = service.join().map_err(|_panic| anyhow!("the forwarder panicked"))?;
-        served.map_err(anyhow::Error::from).flatten().context("forward packets")?;
-        measured
-    })
+    let (sink, next_flow) = (&sink, Cell::new(0));
+    let course = Course { rig: &rig, sink, forwarder, plan, task, interrupt, next_flow };
+    serving(forwarder, (&rig, &task.scenario), plan.forwarder_cpu, || course.run())
 }
 
 /// Which turn.
@@ -144,11 +127,7 @@ struct Course<'a> {
 }
 
 impl Course<'_> {
-    fn run(&self, ready: &Receiver<()>) -> Result<Turn> {
-        ready.recv_timeout(Duration::from_secs(20)).context("wait for the forwarder")?;
-        if self.forwarder.placement() == Placement::Forwarder {
-            napi::receive_on(self.rig, self.plan.forwarder_cpu)?;
-        }
+    fn run(&self) -> Result<Turn> {
         self.warm_up()?;
         let paced = self.climb()?;
         let long = self.plan.paced_seconds;
