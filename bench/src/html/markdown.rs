@@ -3,17 +3,14 @@
 use super::aims;
 use super::data::{Results, RivalRow};
 use crate::numbers::Spread;
+use crate::report::Environment;
 use crate::rivals::Scenario;
 use core::fmt::Write as _;
 
 /// Where it was measured, throughput and latency of each forwarder, and the aims.
 pub(crate) fn summary(results: &Results) -> String {
     let mut text = String::new();
-    if let Some((_, at)) = results.environments().first() {
-        let line = format!(
-            "{}, {} CPUs, kernel {}, commit {}, {}, {} build.\n\n",
-            at.cpu, at.cpus, at.kernel, at.commit, at.date, at.profile
-        );
+    for line in origins(&results.environments()) {
         text.push_str(&line);
     }
     text.push_str(&throughput(results).unwrap_or_else(|| "Throughput is not measured.\n".into()));
@@ -38,6 +35,23 @@ pub(crate) fn summary(results: &Results) -> String {
     });
     text.push_str(&table(&["", "aim", "found", ""], aims).unwrap_or_default());
     text
+}
+
+/// Where, when and of what commit: a line for all files that have these in common.
+fn origins(found: &[(&str, &Environment)]) -> Vec<String> {
+    let mut lines: Vec<(String, Vec<&str>)> = Vec::new();
+    for (name, at) in found {
+        let day = at.date.split('T').next().unwrap_or_default();
+        let Environment { cpu, cpus, kernel, commit, profile, .. } = at;
+        let line =
+            format!("{cpu}, {cpus} CPUs, kernel {kernel}, commit {commit}, {day}, {profile} build");
+        match lines.iter_mut().find(|(known, _)| *known == line) {
+            Some((_, names)) => names.push(name),
+            None => lines.push((line, vec![name])),
+        }
+    }
+    let lines = lines.into_iter();
+    lines.map(|(line, names)| format!("{line} ({}).\n\n", names.join(", "))).collect()
 }
 
 /// A row for each forwarder, a column for each load: millions per second without loss.
@@ -93,7 +107,6 @@ fn table(heads: &[&str], rows: impl Iterator<Item = Vec<String>>) -> Option<Stri
 mod tests {
     use super::*;
     use crate::html::data::{File, Rivals};
-    use crate::report::Environment;
 
     #[test]
     fn what_is_missing_is_said_to_be() {
@@ -101,6 +114,22 @@ mod tests {
         assert!(text.contains("Throughput is not measured."), "{text}");
         assert!(text.contains("Latency is not measured."), "{text}");
         assert!(text.contains("| not measured |"), "{text}");
+    }
+
+    #[test]
+    fn files_of_another_commit_say_so() {
+        let of = |commit: &str, date: &str| Environment {
+            commit: commit.into(),
+            date: date.into(),
+            ..Environment::default()
+        };
+        let (a, b) = (of("a1", "2026-11-25T10:00:00Z"), of("b2", "2026-11-26T10:00:00Z"));
+        let lines = origins(&[("memory", &a), ("rivals", &b), ("scale", &a)]);
+        assert_eq!(lines.len(), 2);
+        assert!(
+            lines[0].contains("commit a1, 2026-11-25,") && lines[0].contains("(memory, scale)")
+        );
+        assert!(lines[1].contains("commit b2") && lines[1].contains("(rivals)"));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Plots as SVG, readable on a light and on a dark page: no background, words in grey.
 
-use super::data::{GrowthSeries, LoadTrial, Quantile, Results, Turn};
+use super::data::{GrowthSeries, LoadTrial, Quantile, Results, RivalRow, Turn};
 use crate::generator::Size;
 use crate::numbers::Spread;
 use crate::rivals::{Scenario, Work};
@@ -48,7 +48,7 @@ pub(crate) fn throughput(results: &Results) -> Result<Option<String>> {
     let bars: Vec<(String, u32, Spread)> = rows
         .filter(|row| row.scenario.size == Size::LEAST)
         .filter_map(|row| match row.scenario.work {
-            Work::Stream(flows) => Some((row.forwarder.clone(), flows, row.paced_mpps?)),
+            Work::Stream(flows) => Some((bar_name(row), flows, row.paced_mpps?)),
             Work::NewFlows | Work::Connections => None,
         })
         .collect();
@@ -61,6 +61,12 @@ pub(crate) fn throughput(results: &Results) -> Result<Option<String>> {
     Ok(Some(svg))
 }
 
+/// A star where the generator was the limit.
+fn bar_name(row: &RivalRow) -> String {
+    let star = if row.is_generator_bound { " *" } else { "" };
+    format!("{}{star}", row.forwarder)
+}
+
 type Drawn = std::result::Result<(), Box<dyn std::error::Error>>;
 
 fn draw_bars(svg: &mut String, bars: &[(String, u32, Spread)], most: f64) -> Drawn {
@@ -69,8 +75,11 @@ fn draw_bars(svg: &mut String, bars: &[(String, u32, Spread)], most: f64) -> Dra
     let height = 90 + 24 * u32::try_from(bars.len())?;
     let root = SVGBackend::with_string(svg, (SIZE.0, height)).into_drawing_area();
     let count = i32::try_from(bars.len())?;
+    let is_starred = bars.iter().any(|(name, ..)| name.ends_with('*'));
+    let star = if is_starred { " (* generator-bound)" } else { "" };
+    let caption = format!("Without loss, million packets per second, 64 B{star}");
     let mut chart = ChartBuilder::on(&root)
-        .caption("Without loss, million packets per second, 64 B", (FONT, 18, &GREY))
+        .caption(caption, (FONT, 18, &GREY))
         .margin(10)
         .x_label_area_size(30)
         .y_label_area_size(190)

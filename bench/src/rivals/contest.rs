@@ -37,7 +37,7 @@ pub(crate) struct Args {
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Seconds of each paced load that looks for the limit
-    #[arg(long, default_value_t = 0.1)]
+    #[arg(long, default_value_t = 0.05)]
     probe_seconds: f64,
     /// Seconds of a paced load whose cost is measured
     #[arg(long, default_value_t = 0.5)]

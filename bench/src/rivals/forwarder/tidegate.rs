@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 use core::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use tidegate_control::demo::rig::GATEWAY;
-use tidegate_dataplane::admission::Admission;
+use tidegate_dataplane::admission::{Admission, SynProxyMode};
 use tidegate_dataplane::engine::{
     AttachMode, AttachRequest, CopyMode, Engine, EngineConfig, KernelRoad, PollMode,
 };
@@ -79,7 +79,10 @@ impl Tidegate {
         config.poll_mode = self.poll_mode;
         config.latency_sample = self.latency_sample;
         config.flows_max = scenario.flows_max()?;
-        config.admission = Admission::for_flows(config.flows_max);
+        // Kube-proxy's rules answer no SYN themselves, and the ends of connections send nothing twice:
+        // handshakes that a load beyond the limit left unfinished would have `auto` ask for that.
+        let syn_proxy = SynProxyMode::Off;
+        config.admission = Admission { syn_proxy, ..Admission::for_flows(config.flows_max) };
         if scenario.is_crowded() {
             config.source_ports = PortRange::new_checked(1_024, 65_535).context("name ports")?;
         }
