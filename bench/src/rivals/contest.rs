@@ -21,7 +21,7 @@ use tidegate_dataplane::engine::PollMode;
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Args {
     /// Rounds; in each, every forwarder has a turn at every load
-    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=100))]
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
     /// Only these kinds of load
     #[arg(long, value_enum, value_delimiter = ',')]
