@@ -9,7 +9,7 @@ use super::trial::{Latency, Trial};
 use super::wire::frame::Transport;
 use crate::numbers::Spread;
 use crate::report;
-use crate::rivals::{Forwarder, Precedence, forwarders};
+use crate::rivals::{Forwarder, Precedence, forwarders, is_variant};
 use anyhow::{Context as _, Result, ensure};
 use hdrhistogram::Histogram;
 use serde::Serialize;
@@ -27,7 +27,7 @@ pub(crate) struct Args {
     /// Rounds; in each, every forwarder has a turn
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
-    /// Only these forwarders, by their names in the table of `rivals`
+    /// Only these forwarders, by their names in the table of `rivals`; without it, all but variants
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Packets per second, the same for all; without it, half of the slowest one's no-drop rate
@@ -94,7 +94,11 @@ pub(crate) fn run(args: &Args, interrupt: &Interrupt) -> Result<()> {
     let precedence = Precedence::take()?;
     let mut forwarders = forwarders(&args.only)?;
     // A proxy has no datagrams, and what is not for connections no segments.
-    forwarders.retain(|forwarder| forwarder.can(&args.traffic.scenario()));
+    let is_in = |forwarder: &dyn Forwarder| {
+        let is_wanted = !args.only.is_empty() || !is_variant(forwarder.name());
+        is_wanted && forwarder.can(&args.traffic.scenario())
+    };
+    forwarders.retain(|forwarder| is_in(forwarder.as_ref()));
     let mut no_drop = Vec::new();
     let rate_pps = if let Some(rate) = args.rate {
         rate

@@ -71,6 +71,9 @@ struct Results<'a> {
 /// CPUs' worth of other work beyond which figures are not worth much.
 const NOISE_MAX: f64 = 0.2;
 
+/// Rounds in which variants take part.
+const VARIANT_ROUNDS: u32 = 2;
+
 pub(super) const GENERATOR_CPU: usize = 0;
 pub(super) const FORWARDER_CPU: usize = 1;
 
@@ -116,8 +119,8 @@ fn turns(args: &Args, interrupt: &Interrupt) -> Result<Vec<Turn>> {
     for round in 1..=args.rounds {
         for scenario in &scenarios {
             let is_in = |forwarder: &dyn Forwarder| {
-                let is_named = !args.only.is_empty() || meets(forwarder.name(), scenario);
-                is_named && forwarder.can(scenario)
+                let meets = meets(forwarder.name(), scenario, round);
+                (!args.only.is_empty() || meets) && forwarder.can(scenario)
             };
             for forwarder in forwarders.iter().filter(|f| is_in(f.as_ref())) {
                 table.make_room(scenario.flows_max()?)?;
@@ -135,7 +138,10 @@ fn turns(args: &Args, interrupt: &Interrupt) -> Result<Vec<Turn>> {
 }
 
 /// Whether a forwarder meets a load where nobody chooses: all of them would take half an hour.
-fn meets(forwarder: &str, scenario: &Scenario) -> bool {
+fn meets(forwarder: &str, scenario: &Scenario, round: u32) -> bool {
+    if is_variant(forwarder) && round > VARIANT_ROUNDS {
+        return false;
+    }
     let is_least = scenario.size == Size::LEAST;
     match forwarder {
         "bare" | "tidegate" | "iptables" | "nftables" | "haproxy" => true,
@@ -143,6 +149,12 @@ fn meets(forwarder: &str, scenario: &Scenario) -> bool {
         "xdp-prototype" => is_least && matches!(scenario.work, Work::Stream(1 | 10_000)),
         _ => is_least && scenario.work == Work::Stream(10_000),
     }
+}
+
+/// Another form of one of the contestants: for reference, no rival.
+pub(crate) fn is_variant(forwarder: &str) -> bool {
+    let variants = ["tidegate-adaptive", "xdp-prototype", "bare-one-cpu", "tidegate-one-cpu"];
+    variants.contains(&forwarder)
 }
 
 /// The largest load that a forwarder carried in the last round, to begin near it.

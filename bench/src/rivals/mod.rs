@@ -15,7 +15,7 @@ pub(crate) use bed::conntrack::Conntrack;
 pub(crate) use bed::napi::Placement;
 pub(crate) use bed::priority::Precedence;
 pub(crate) use bed::rig::{self, Link, Rig};
-pub(crate) use contest::{Args, forwarders, run};
+pub(crate) use contest::{Args, forwarders, is_variant, run};
 pub(crate) use forwarder::{Forwarder, serving};
 pub(crate) use recording::{RecordingArgs, recording};
 pub(crate) use scenario::{Scenario, Work};
