@@ -34,6 +34,8 @@ enum Command {
     Sink(lab::SinkArgs),
     /// Latency of all forwarders at one absolute rate
     Latency(lab::LatencyArgs),
+    /// Latency of requests and answers on TCP connections, of all that forward these
+    Requests(lab::RequestsArgs),
     /// The pipeline alone, in memory: times, instructions, bytes, and how they grow
     Memory(memory::Args),
     /// What it costs to record latencies
@@ -56,6 +58,7 @@ fn main() -> Result<()> {
             pktgen::run(&pktgen::Args::default(), &interrupt)?;
             rivals::run(&args, &interrupt)?;
             lab::run_latency(&lab::LatencyArgs::default(), &interrupt)?;
+            lab::run_requests(&lab::RequestsArgs::default(), &interrupt)?;
             lab::run_load(&lab::LoadArgs::default(), &interrupt)?;
             html::run(&html::Args::default())
         }
@@ -64,6 +67,7 @@ fn main() -> Result<()> {
         Command::Recording(args) => rivals::recording(&args, &interrupt),
         Command::Load(args) => lab::run_load(&args, &interrupt),
         Command::Sink(args) => lab::run_sink(&args, &interrupt),
+        Command::Requests(args) => lab::run_requests(&args, &interrupt),
         Command::Latency(args) => lab::run_latency(&args, &interrupt),
         Command::Scale(args) => scale::run(&args),
         Command::Pktgen(args) => pktgen::run(&args, &interrupt),

@@ -1,6 +1,6 @@
 //! What we want of the figures, and whether it is so.
 
-use super::data::{LatencyRow, Results};
+use super::data::{File, Latency, LatencyRow, Results};
 use crate::numbers::Spread;
 use crate::rivals::{self, Scenario};
 
@@ -38,9 +38,12 @@ pub(crate) fn all(results: &Results) -> Vec<Aim> {
         }
     }
     aims.extend(PIPELINE.iter().map(|aim| pipeline(results, *aim)));
-    for (rival, factor) in [("bare", 1.1), ("iptables", 1.0), ("nftables", 1.0), ("haproxy", 1.0)] {
-        aims.push(latency(results, rival, factor));
+    let packets = ("packets, p99 latency", results.latency.as_ref());
+    for (rival, factor) in [("bare", 1.1), ("iptables", 1.0), ("nftables", 1.0)] {
+        aims.push(latency(packets, rival, factor));
     }
+    let requests = ("TCP requests, p99 latency", results.requests.as_ref());
+    aims.extend(["iptables", "nftables", "haproxy"].map(|rival| latency(requests, rival, 1.0)));
     aims
 }
 
@@ -71,15 +74,15 @@ fn pipeline(results: &Results, (flows, most): (u32, f64)) -> Aim {
     }
 }
 
-fn latency(results: &Results, rival: &str, factor: f64) -> Aim {
+fn latency((of, file): (&str, Option<&File<Latency>>), rival: &str, factor: f64) -> Aim {
     let p99 = |name: &str| {
-        let mut rows = results.latency.iter().flat_map(|file| &file.results.rows);
+        let mut rows = file.iter().flat_map(|file| &file.results.rows);
         let row = rows.find(|row: &&LatencyRow| row.forwarder == name)?;
         Some(row.p99_us?.median)
     };
     let pair = p99("tidegate").zip(p99(rival));
     Aim {
-        what: format!("p99 latency, tidegate / {rival}"),
+        what: format!("{of}, tidegate / {rival}"),
         wanted: format!("at most {factor}"),
         found: pair.map(|(ours, theirs)| format!("{:.2}", ours / theirs)),
         is_met: pair.is_some_and(|(ours, theirs)| ours <= theirs * factor),
@@ -89,7 +92,7 @@ fn latency(results: &Results, rival: &str, factor: f64) -> Aim {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::html::data::{File, Ratio, Rivals};
+    use crate::html::data::{Ratio, Rivals};
     use crate::report::Environment;
 
     #[test]

@@ -18,6 +18,8 @@ pub(crate) struct Results {
     pub(crate) rivals: Option<File<Rivals>>,
     pub(crate) memory: Option<File<Memory>>,
     pub(crate) latency: Option<File<Latency>>,
+    /// Of requests on TCP connections.
+    pub(crate) requests: Option<File<Latency>>,
     /// The newest load test.
     pub(crate) load: Option<File<Load>>,
     pub(crate) scale: Option<File<Scale>>,
@@ -109,7 +111,7 @@ pub(crate) struct MemoryRow {
     pub(crate) min_max: (f64, f64),
 }
 
-/// `latency.json`.
+/// `latency.json`, `requests.json`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Latency {
@@ -223,6 +225,7 @@ impl Results {
             rivals: file(folder, "rivals")?,
             memory: file(folder, "memory")?,
             latency: file(folder, "latency")?,
+            requests: file(folder, "requests")?,
             load: newest_load(folder)?,
             scale: file(folder, "scale")?,
             pktgen: file(folder, "pktgen")?,
@@ -243,6 +246,7 @@ impl Results {
             of("rivals", self.rivals.as_ref()),
             of("memory", self.memory.as_ref()),
             of("latency", self.latency.as_ref()),
+            of("requests", self.requests.as_ref()),
             of("load", self.load.as_ref()),
             of("scale", self.scale.as_ref()),
             of("pktgen", self.pktgen.as_ref()),
@@ -278,7 +282,7 @@ fn outside(folder: &Path) -> Result<Vec<(String, outside::Run)>> {
     for entry in entries {
         let path = entry?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let is_ours = ["rivals", "memory", "latency", "scale", "pktgen", "growth"]
+        let is_ours = ["rivals", "memory", "latency", "requests", "scale", "pktgen", "growth"]
             .iter()
             .any(|ours| name == format!("{ours}.json"));
         if is_ours || !path.extension().is_some_and(|kind| kind == "txt" || kind == "json") {

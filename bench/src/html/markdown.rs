@@ -1,7 +1,7 @@
 //! The summary for the README, as Markdown.
 
 use super::aims;
-use super::data::{Results, RivalRow};
+use super::data::{File, Latency, Results, RivalRow};
 use crate::numbers::Spread;
 use crate::report::Environment;
 use crate::rivals::Scenario;
@@ -14,20 +14,17 @@ pub(crate) fn summary(results: &Results) -> String {
         text.push_str(&line);
     }
     text.push_str(&throughput(results).unwrap_or_else(|| "Throughput is not measured.\n".into()));
-    let latency = results.latency.iter().flat_map(|file| &file.results.rows).map(|row| {
-        let limit = if row.is_bound { " *" } else { "" };
-        let values = [row.p50_us, row.p99_us, row.p999_us].map(us);
-        [vec![format!("`{}`{limit}", row.forwarder)], values.to_vec()].concat()
-    });
-    if let Some(file) = &results.latency {
-        let (rate, flows) = (file.results.rate_pps / 1e6, file.results.flows);
-        // Writing to a string cannot fail.
-        writeln!(text, "\nLatency at {rate:.3} Mpps for all, {flows} flows.").ok();
-    }
-    text.push('\n');
-    let heads = &["forwarder", "p50, µs", "p99, µs", "p99.9, µs"];
-    text.push_str(&table(heads, latency).unwrap_or("Latency is not measured.\n".into()));
-    text.push('\n');
+    let of = |what, file: Option<&File<Latency>>, name| {
+        let heading = file.map_or_else(String::new, |File { results, .. }| {
+            let (rate, flows) = (results.rate_pps / 1e6, results.flows);
+            format!("{what} at {rate:.3} million per second for all, {flows} {name}.\n\n")
+        });
+        heading + &latency(file).unwrap_or_else(|| format!("{what} is not measured.\n"))
+    };
+    let packets = of("Latency", results.latency.as_ref(), "flows");
+    let requests = of("Latency of TCP requests", results.requests.as_ref(), "connections");
+    // Writing to a string cannot fail.
+    write!(text, "\n{packets}\n{requests}\n").ok();
     let aims = aims::all(results);
     let aims = aims.iter().map(|aim| {
         let found = aim.found.clone().unwrap_or_default();
@@ -35,6 +32,16 @@ pub(crate) fn summary(results: &Results) -> String {
     });
     text.push_str(&table(&["", "aim", "found", ""], aims).unwrap_or_default());
     text
+}
+
+/// A row for each forwarder.
+fn latency(file: Option<&File<Latency>>) -> Option<String> {
+    let rows = file.iter().flat_map(|file| &file.results.rows).map(|row| {
+        let limit = if row.is_bound { " *" } else { "" };
+        let values = [row.p50_us, row.p99_us, row.p999_us].map(us);
+        [vec![format!("`{}`{limit}", row.forwarder)], values.to_vec()].concat()
+    });
+    table(&["forwarder", "p50, µs", "p99, µs", "p99.9, µs"], rows)
 }
 
 /// Where, when and of what commit: a line for all files that have these in common.
@@ -106,7 +113,7 @@ fn table(heads: &[&str], rows: impl Iterator<Item = Vec<String>>) -> Option<Stri
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::html::data::{File, Rivals};
+    use crate::html::data::Rivals;
 
     #[test]
     fn what_is_missing_is_said_to_be() {

@@ -1,6 +1,6 @@
 //! The page. Everything is in it: styles, plots, figures.
 
-use super::data::{File, LoadPoint, Results};
+use super::data::{File, Latency, LoadPoint, Results};
 use super::markdown::{show, us};
 use super::{aims, plot};
 use crate::lab;
@@ -47,7 +47,9 @@ pub(crate) fn render(results: &Results) -> Result<String> {
                 (drawn(plot::offered(results)?, "rivals"))
                 h2 { "Latency" }
                 (drawn(plot::latency(results)?, "latency"))
-                (latency(results))
+                (latency(results.latency.as_ref(), "latency"))
+                h2 { "Requests on TCP connections" }
+                (latency(results.requests.as_ref(), "requests"))
                 h2 { "Load test" }
                 (drawn(plot::load(results)?, "load"))
                 (load(results))
@@ -162,8 +164,8 @@ fn rivals(results: &Results) -> Markup {
     }
 }
 
-fn latency(results: &Results) -> Markup {
-    let Some(file) = &results.latency else { return html! {} };
+fn latency(file: Option<&File<Latency>>, name: &str) -> Markup {
+    let Some(file) = file else { return missing(name) };
     let row = |row: &super::data::LatencyRow| {
         let values = [row.p50_us, row.p90_us, row.p99_us, row.p999_us, row.max_us];
         let limit = if row.is_bound { " *" } else { "" };
@@ -173,8 +175,8 @@ fn latency(results: &Results) -> Markup {
     let rows: Vec<_> = file.results.rows.iter().map(row).collect();
     let heads = ["forwarder", "p50, µs", "p90, µs", "p99, µs", "p99.9, µs", "most, µs"];
     html! {
-        p { "At " (format!("{:.3}", file.results.rate_pps / 1e6)) " Mpps for all." }
-        (table(&heads, &rows, "latency"))
+        p { "At " (format!("{:.3}", file.results.rate_pps / 1e6)) " million per second for all." }
+        (table(&heads, &rows, name))
         p {
             "Median [least-most] over the rounds. * Generator or sink was the limit in some round."
         }

@@ -4,7 +4,7 @@
 use super::path::Path;
 use super::traffic::Traffic;
 use super::wire::end::End;
-use crate::rivals::{Conntrack, Forwarder, Link, Placement, Rig, serving};
+use crate::rivals::{Conntrack, Forwarder, Link, Placement, Rig, Scenario, serving};
 use anyhow::{Context as _, Result, anyhow, ensure};
 use core::net::SocketAddr;
 use std::fs;
@@ -27,18 +27,38 @@ pub(crate) fn around<T: Send>(
     let scenario = traffic.scenario();
     let (name, transport) = (forwarder.name(), traffic.transport);
     ensure!(forwarder.can(&scenario), "{name} is not for {transport:?}: choose another forwarder");
+    let rig = Rig::with_backends(scenario.backends())?;
+    around_rig(forwarder, (&rig, &scenario), || {
+        let mut path = on_rig(&rig, forwarder, traffic)?;
+        path.open_flows()?;
+        work(&mut path)
+    })
+}
+
+/// As [`around`], with backends that answer as sockets do.
+pub(crate) fn around_sockets<T: Send>(
+    forwarder: &dyn Forwarder,
+    scenario: &Scenario,
+    work: impl FnOnce(&Rig) -> Result<T> + Send,
+) -> Result<T> {
+    let rig = Rig::without_sink(scenario.backends())?;
+    around_rig(forwarder, (&rig, scenario), || work(&rig))
+}
+
+/// `work` has the lab's CPU.
+fn around_rig<T: Send>(
+    forwarder: &dyn Forwarder,
+    (rig, scenario): (&Rig, &Scenario),
+    work: impl FnOnce() -> Result<T> + Send,
+) -> Result<T> {
     let _room = (forwarder.placement() == Placement::Forwarder)
         .then(|| Conntrack::with_room(scenario.flows_max()?))
         .transpose()?;
-    let rig = Rig::with_backends(scenario.backends())?;
-    serving(forwarder, (&rig, &scenario), FORWARDER_CPU, || {
-        let rig = &rig;
+    serving(forwarder, (rig, scenario), FORWARDER_CPU, || {
         let worked = std::thread::scope(|scope| {
-            let worker = scope.spawn(move || -> Result<T> {
+            let worker = scope.spawn(|| -> Result<T> {
                 affinity::pin(LAB_CPU)?;
-                let mut path = on_rig(rig, forwarder, traffic)?;
-                path.open_flows()?;
-                work(&mut path)
+                work()
             });
             worker.join()
         });

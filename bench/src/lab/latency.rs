@@ -1,15 +1,17 @@
-//! Latency of all forwarders at one absolute rate, in turn, round after round.
+//! Latency of all forwarders at one absolute rate, in turn, round after round: of packets one way,
+//! or of requests and their answers.
 
 use super::bed;
 use super::files;
+use super::requests::Requests;
 use super::run::{PARTIAL_LOSS, SearchArgs};
-use super::search::search;
+use super::search::{Limits, search};
 use super::traffic::{Traffic, defaults};
 use super::trial::{Latency, Trial};
 use super::wire::frame::Transport;
 use crate::numbers::Spread;
 use crate::report;
-use crate::rivals::{Forwarder, Precedence, forwarders, is_variant};
+use crate::rivals::{Forwarder, Precedence, Scenario, forwarders, is_variant};
 use anyhow::{Context as _, Result, ensure};
 use hdrhistogram::Histogram;
 use serde::Serialize;
@@ -23,14 +25,15 @@ const TRIES: u32 = 3;
 
 /// Whom to compare, and how.
 #[derive(Debug, Clone, clap::Args)]
-pub(crate) struct Args {
+struct Contest {
     /// Rounds; in each, every forwarder has a turn
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
     /// Only these forwarders, by their names in the table of `rivals`; without it, all but variants
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
-    /// Packets per second, the same for all; without it, half of the slowest one's no-drop rate
+    /// Packets or requests per second, the same for all; without it, half of what the slowest one
+    /// carries without loss
     #[arg(long)]
     rate: Option<f64>,
     /// Length of each turn's load
@@ -38,6 +41,13 @@ pub(crate) struct Args {
     duration: Duration,
     #[command(flatten)]
     search: SearchArgs,
+}
+
+/// Packets, one way.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    contest: Contest,
     #[command(flatten)]
     traffic: Traffic,
 }
@@ -45,6 +55,103 @@ pub(crate) struct Args {
 impl Default for Args {
     fn default() -> Self {
         defaults()
+    }
+}
+
+/// Requests and answers on TCP connections.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct RequestsArgs {
+    #[command(flatten)]
+    contest: Contest,
+    /// Connections, which stay; requests go by them in turn
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    connections: u32,
+    /// 99th percentile of the client's own lateness beyond which it is the limit itself
+    #[arg(long, default_value = "500us", value_parser = humantime::parse_duration)]
+    lateness_max: Duration,
+}
+
+impl Default for RequestsArgs {
+    fn default() -> Self {
+        defaults()
+    }
+}
+
+/// What is sent through a forwarder.
+trait Load: Sync {
+    /// The file of results.
+    const FILE: &'static str;
+
+    /// What the packets ask of a forwarder.
+    fn scenario(&self) -> Scenario;
+
+    /// Flows, or connections.
+    fn flows(&self) -> u32;
+
+    /// The first rate of a search.
+    fn first_pps(&self, asked: f64) -> f64;
+
+    /// Has `forwarder` serve, and `work` offer loads of a rate and a length.
+    fn around<T: Send>(
+        &self,
+        forwarder: &dyn Forwarder,
+        work: impl FnOnce(&mut Offer<'_>) -> Result<T> + Send,
+    ) -> Result<T>;
+}
+
+type Offer<'a> = dyn FnMut(f64, Duration) -> Result<Trial> + 'a;
+
+impl Load for Traffic {
+    const FILE: &'static str = "latency";
+
+    fn scenario(&self) -> Scenario {
+        Self::scenario(self)
+    }
+
+    fn flows(&self) -> u32 {
+        self.flows
+    }
+
+    fn first_pps(&self, asked: f64) -> f64 {
+        asked
+    }
+
+    fn around<T: Send>(
+        &self,
+        forwarder: &dyn Forwarder,
+        work: impl FnOnce(&mut Offer<'_>) -> Result<T> + Send,
+    ) -> Result<T> {
+        bed::around(forwarder, self, |path| work(&mut |rate, time| Ok(path.trial(rate, time))))
+    }
+}
+
+impl Load for RequestsArgs {
+    const FILE: &'static str = "requests";
+
+    fn scenario(&self) -> Scenario {
+        Scenario::connections()
+    }
+
+    fn flows(&self) -> u32 {
+        self.connections
+    }
+
+    /// A request is eight packets or more, and the work of two sockets.
+    fn first_pps(&self, asked: f64) -> f64 {
+        asked / 8.0
+    }
+
+    fn around<T: Send>(
+        &self,
+        forwarder: &dyn Forwarder,
+        work: impl FnOnce(&mut Offer<'_>) -> Result<T> + Send,
+    ) -> Result<T> {
+        let clients = self.connections as usize;
+        bed::around_sockets(forwarder, &self.scenario(), |rig| {
+            let target = forwarder.destination(rig);
+            let mut requests = Requests::open(rig, target, clients, self.lateness_max)?;
+            work(&mut |rate, time| requests.trial(rate, time))
+        })
     }
 }
 
@@ -83,61 +190,71 @@ struct Results<'a> {
     turns: &'a [Turn],
 }
 
-/// Finds the rate, measures everybody at it, prints the table and writes the results.
+/// Finds the rate for packets, measures everybody at it, prints the table, writes the results.
 pub(crate) fn run(args: &Args, interrupt: &Interrupt) -> Result<()> {
     ensure!(
         args.traffic.transport == Transport::Udp,
         "neither the kernel's NAT nor a proxy forwards TCP that nobody answers: all are compared \
-         by UDP; type: load --transport tcp"
+         by UDP; type: load --transport tcp, or requests"
     );
+    compare(&args.contest, &args.traffic, interrupt)
+}
+
+/// As [`run`], for requests.
+pub(crate) fn run_requests(args: &RequestsArgs, interrupt: &Interrupt) -> Result<()> {
+    compare(&args.contest, args, interrupt)
+}
+
+fn compare<L: Load>(contest: &Contest, load: &L, interrupt: &Interrupt) -> Result<()> {
     let noise = report::background_load()?;
     let precedence = Precedence::take()?;
-    let mut forwarders = forwarders(&args.only)?;
-    // A proxy has no datagrams, and what is not for connections no segments.
-    let is_in = |forwarder: &dyn Forwarder| {
-        let is_wanted = !args.only.is_empty() || !is_variant(forwarder.name());
-        is_wanted && forwarder.can(&args.traffic.scenario())
-    };
-    forwarders.retain(|forwarder| is_in(forwarder.as_ref()));
+    let forwarders = contestants(contest, load)?;
     let mut no_drop = Vec::new();
-    let rate_pps = if let Some(rate) = args.rate {
+    let rate_pps = if let Some(rate) = contest.rate {
         rate
     } else {
         for forwarder in &forwarders {
-            let found = no_drop_rate(args, forwarder.as_ref(), interrupt)?;
-            let mpps = found.map_or("none".into(), |rate| format!("{:.3} Mpps", rate / 1e6));
+            let found = no_drop_rate(contest, load, forwarder.as_ref(), interrupt)?;
+            let mpps = found.map_or("none".into(), |rate| format!("{:.3} M/s", rate / 1e6));
             report::progress(&format!("{:<18} no-drop rate {mpps}", forwarder.name()));
             no_drop.push((forwarder.name(), found));
         }
         half_of_slowest(&no_drop)?
     };
-    let turns = turns(args, &forwarders, rate_pps, interrupt)?;
+    let turns = turns(contest, load, &forwarders, (rate_pps, interrupt))?;
     drop(precedence);
     let rows: Vec<Row> = forwarders.iter().map(|f| row(f.name(), &turns)).collect();
     report::print(&render(&rows, rate_pps))?;
-    let flows = args.traffic.flows;
-    report::write(
-        "latency",
-        noise,
-        &Results { rate_pps, flows, no_drop, rows: &rows, turns: &turns },
-    )
+    let flows = load.flows();
+    report::write(L::FILE, noise, &Results { rate_pps, flows, no_drop, rows: &rows, turns: &turns })
 }
 
-/// This forwarder's latencies at a rate, on a rig of its own; once more if packets were lost, since
+/// A proxy has no datagrams, and what is not for connections no segments.
+fn contestants(contest: &Contest, load: &impl Load) -> Result<Vec<Box<dyn Forwarder>>> {
+    let mut forwarders = forwarders(&contest.only)?;
+    let is_in = |forwarder: &dyn Forwarder| {
+        let is_wanted = !contest.only.is_empty() || !is_variant(forwarder.name());
+        is_wanted && forwarder.can(&load.scenario())
+    };
+    forwarders.retain(|forwarder| is_in(forwarder.as_ref()));
+    Ok(forwarders)
+}
+
+/// This forwarder's latencies at a rate, on a rig of its own; once more if something was lost, since
 /// what the machine does besides must not be taken for the forwarder's.
-pub(crate) fn latency_at(
+fn latency_at(
+    load: &impl Load,
     forwarder: &dyn Forwarder,
-    traffic: &Traffic,
     rate_pps: f64,
     duration: Duration,
 ) -> Result<Trial> {
-    bed::around(forwarder, traffic, |path| {
-        let mut best = path.trial(rate_pps, duration);
+    load.around(forwarder, |offer| {
+        let mut best = offer(rate_pps, duration)?;
         for _ in 1..TRIES {
             if best.is_carried(0.0) {
                 break;
             }
-            let trial = path.trial(rate_pps, duration);
+            let trial = offer(rate_pps, duration)?;
             if trial.loss < best.loss || best.bound.is_some() {
                 best = trial;
             }
@@ -147,17 +264,19 @@ pub(crate) fn latency_at(
 }
 
 fn no_drop_rate(
-    args: &Args,
+    contest: &Contest,
+    load: &impl Load,
     forwarder: &dyn Forwarder,
     interrupt: &Interrupt,
 ) -> Result<Option<f64>> {
-    let (limits, duration) = args.search.limits()?;
-    bed::around(forwarder, &args.traffic, |path| {
-        let mut load = |rate_pps| {
+    let (limits, duration) = contest.search.limits()?;
+    let limits = Limits { first_pps: load.first_pps(limits.first_pps), ..limits };
+    load.around(forwarder, |offer| {
+        let mut at = |rate_pps| {
             interrupt.check()?;
-            Ok(path.trial(rate_pps, duration))
+            offer(rate_pps, duration)
         };
-        Ok(search(&limits, 0.0, None, &mut load)?.rate_pps)
+        Ok(search(&limits, 0.0, None, &mut at)?.rate_pps)
     })
 }
 
@@ -171,16 +290,16 @@ fn half_of_slowest(no_drop: &[(&str, Option<f64>)]) -> Result<f64> {
 }
 
 fn turns(
-    args: &Args,
+    contest: &Contest,
+    load: &impl Load,
     forwarders: &[Box<dyn Forwarder>],
-    rate_pps: f64,
-    interrupt: &Interrupt,
+    (rate_pps, interrupt): (f64, &Interrupt),
 ) -> Result<Vec<Turn>> {
     let mut turns = Vec::new();
-    for round in 1..=args.rounds {
+    for round in 1..=contest.rounds {
         for forwarder in forwarders {
             interrupt.check()?;
-            let trial = latency_at(forwarder.as_ref(), &args.traffic, rate_pps, args.duration)?;
+            let trial = latency_at(load, forwarder.as_ref(), rate_pps, contest.duration)?;
             let forwarder = forwarder.name();
             let Latency { p50_us, p99_us, .. } = trial.latency.unwrap_or_default();
             report::progress(&format!(
@@ -232,7 +351,7 @@ fn render(rows: &[Row], rate_pps: f64) -> String {
         ]);
     }
     format!(
-        "{}\nMicroseconds at {:.3} Mpps for all, from the intended send time; median [least-most] \
+        "{}\nMicroseconds at {:.3} M/s for all, from the intended send time; median [least-most] \
          over the rounds.\n* generator or sink was the limit in some round. A load that lost more \
          than {} % is no comparison.\n",
         table.render(true),
@@ -269,7 +388,7 @@ mod tests {
         assert!((2.98..3.05).contains(&p50.median), "{p50}");
         assert_eq!((row.lost, row.is_bound), (3, false));
         assert!((row.percentiles.last().unwrap().us - 100.0).abs() < 2.0);
-        assert!(render(&[row], 1e5).contains("at 0.100 Mpps"));
+        assert!(render(&[row], 1e5).contains("at 0.100 M/s"));
     }
 
     #[test]

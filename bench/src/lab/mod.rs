@@ -5,6 +5,7 @@ mod bed;
 mod files;
 mod latency;
 mod path;
+mod requests;
 mod run;
 mod search;
 mod sink;
@@ -12,7 +13,7 @@ mod traffic;
 mod trial;
 mod wire;
 
-pub(crate) use latency::{Args as LatencyArgs, run as run_latency};
+pub(crate) use latency::{Args as LatencyArgs, RequestsArgs, run as run_latency, run_requests};
 pub(crate) use run::{Args as LoadArgs, rate, run as run_load};
 pub(crate) use search::Found;
 pub(crate) use sink::{Args as SinkArgs, run as run_sink};
