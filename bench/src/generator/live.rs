@@ -191,7 +191,7 @@ mod tests {
     fn the_flows_come_round_from_wherever_the_load_begins() {
         let load = Load { flows: 5, flow_begin: 3, ..load(Shape::Openings, 5) };
         let object = open(&load).unwrap();
-        let mut port = || {
+        let port = || {
             let frame = next(&object, &load);
             u16::from_be_bytes([frame[34], frame[35]]) - 1024
         };

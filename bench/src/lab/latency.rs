@@ -240,8 +240,8 @@ fn contestants(contest: &Contest, load: &impl Load) -> Result<Vec<Box<dyn Forwar
     Ok(forwarders)
 }
 
-/// This forwarder's latencies at a rate, on a rig of its own; once more if something was lost, since
-/// what the machine does besides must not be taken for the forwarder's.
+/// This forwarder's latencies at a rate, on a rig of its own; once more if something was lost,
+/// since what the machine does besides must not be taken for the forwarder's.
 fn latency_at(
     load: &impl Load,
     forwarder: &dyn Forwarder,

@@ -116,7 +116,9 @@ impl Requests {
             let now = course.start.elapsed();
             while due <= now && due < duration {
                 let is_sent = self.send(intended, due)?;
-                course.lateness.saturating_record(nanoseconds(course.start.elapsed() - due));
+                course
+                    .lateness
+                    .saturating_record(nanoseconds(course.start.elapsed().saturating_sub(due)));
                 (intended, sent) = (intended + 1, sent + u64::from(is_sent));
                 due = spacing.mul_f64(crate::numbers::float(intended));
             }

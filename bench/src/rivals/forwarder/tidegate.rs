@@ -79,8 +79,8 @@ impl Tidegate {
         config.poll_mode = self.poll_mode;
         config.latency_sample = self.latency_sample;
         config.flows_max = scenario.flows_max()?;
-        // Kube-proxy's rules answer no SYN themselves, and the ends of connections send nothing twice:
-        // handshakes that a load beyond the limit left unfinished would have `auto` ask for that.
+        // Kube-proxy's rules answer no SYN themselves, and the ends of connections send nothing
+        // twice: handshakes that a load beyond the limit left unfinished would have `auto` ask it.
         let syn_proxy = SynProxyMode::Off;
         config.admission = Admission { syn_proxy, ..Admission::for_flows(config.flows_max) };
         if scenario.is_crowded() {
