@@ -146,10 +146,9 @@ impl Load for RequestsArgs {
         forwarder: &dyn Forwarder,
         work: impl FnOnce(&mut Offer<'_>) -> Result<T> + Send,
     ) -> Result<T> {
-        let clients = self.connections as usize;
         bed::around_sockets(forwarder, &self.scenario(), |rig| {
             let target = forwarder.destination(rig);
-            let mut requests = Requests::open(rig, target, clients, self.lateness_max)?;
+            let mut requests = Requests::open(rig, target, self.connections, self.lateness_max)?;
             work(&mut |rate, time| requests.trial(rate, time))
         })
     }

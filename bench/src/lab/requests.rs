@@ -2,24 +2,26 @@
 //! forward too. Client and servers take turns on one CPU, in one thread.
 
 use super::trial::{Counts, Trial};
-use super::wire::account::Arrivals;
+use super::wire::account::Account;
+use super::wire::clock::now_ns;
+use super::wire::frame::Stamp;
+use super::wire::schedule::Schedule;
 use crate::rivals::{Rig, rig::BACKEND_PORT};
 use anyhow::{Context as _, Result, ensure};
 use core::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
-use hdrhistogram::Histogram;
 use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tidegate_dataplane::stats::latency::empty_histogram;
 
-/// Bytes of a request, and of its answer: its time, its trial, nothing.
+/// Bytes of a request, and of its answer: a stamp, and nothing.
 const REQUEST_BYTES: usize = 64;
 
 /// An answer that has not come by then, after the last request's time, is late for good.
-const GRACE: Duration = Duration::from_millis(10);
+const GRACE_NS: u64 = 10_000_000;
 
 /// A connection that is not there by then never is.
 const CONNECT_MAX: Duration = Duration::from_secs(3);
@@ -44,19 +46,9 @@ pub(super) struct Requests {
     listener: TcpListener,
     /// The clients' first, in the order in which requests go; then the servers'.
     sockets: Vec<Socket>,
-    clients: usize,
-    /// Tells this trial's answers from late ones of another.
-    trial: u64,
-    lateness_max: Duration,
-}
-
-/// A trial's books.
-struct Course {
-    start: Instant,
-    trial: u64,
-    answered: u64,
-    latency: Histogram<u64>,
-    lateness: Histogram<u64>,
+    clients: u32,
+    account: Account,
+    lateness_p99_ns_max: u64,
 }
 
 impl Requests {
@@ -65,7 +57,7 @@ impl Requests {
     pub(super) fn open(
         rig: &Rig,
         target: SocketAddrV4,
-        clients: usize,
+        clients: u32,
         lateness_max: Duration,
     ) -> Result<Self> {
         for backend in &rig.backends {
@@ -77,8 +69,14 @@ impl Requests {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let data = epoll::EventData::new_u64(LISTENER);
         epoll::add(&epoll, &listener, data, epoll::EventFlags::IN)?;
-        let mut all =
-            Self { epoll, listener, sockets: Vec::new(), clients, trial: 0, lateness_max };
+        let mut all = Self {
+            epoll,
+            listener,
+            sockets: Vec::new(),
+            clients,
+            account: Account::new(clients),
+            lateness_p99_ns_max: u64::try_from(lateness_max.as_nanos()).unwrap_or(u64::MAX),
+        };
         let target = SocketAddr::V4(target);
         for _ in 0..clients {
             let connect = || TcpStream::connect_timeout(&target, CONNECT_MAX);
@@ -101,57 +99,50 @@ impl Requests {
 
     /// Sends requests at a rate, each when it is due whatever became of those before. An answer's
     /// latency counts from the time when its request was to go.
-    pub(super) fn trial(&mut self, rate: f64, duration: Duration) -> Result<Trial> {
-        self.trial += 1;
-        let spacing = Duration::from_secs_f64(1.0 / rate);
-        let (mut due, mut intended, mut sent) = (Duration::ZERO, 0, 0);
-        let mut course = Course {
-            start: Instant::now(),
-            trial: self.trial,
-            answered: 0,
-            latency: empty_histogram(),
-            lateness: empty_histogram(),
-        };
+    pub(super) fn trial(&mut self, rate_pps: f64, duration: Duration) -> Result<Trial> {
+        let schedule = Schedule::new(now_ns(), rate_pps, duration);
+        self.account.reset(schedule.start_ns);
+        let mut lateness = empty_histogram();
+        let (mut number, mut sent) = (0, 0);
         loop {
-            let now = course.start.elapsed();
-            while due <= now && due < duration {
-                let is_sent = self.send(intended, due)?;
-                course
-                    .lateness
-                    .saturating_record(nanoseconds(course.start.elapsed().saturating_sub(due)));
-                (intended, sent) = (intended + 1, sent + u64::from(is_sent));
-                due = spacing.mul_f64(crate::numbers::float(intended));
+            let now = now_ns();
+            while number < schedule.owed(now) {
+                let due_ns = schedule.due_ns(number);
+                sent += u64::from(self.send(number, due_ns)?);
+                lateness.saturating_record(now_ns().saturating_sub(due_ns));
+                number += 1;
             }
-            self.hear(&mut course)?;
-            let is_all = due >= duration && course.answered >= sent;
-            if is_all || now > duration + GRACE {
+            self.hear()?;
+            let is_all = number == schedule.total && self.account.arrivals.packets >= sent;
+            if is_all || now > schedule.end_ns() + GRACE_NS {
                 break;
             }
         }
         let counts = Counts {
-            rate_pps: rate,
-            intended,
+            rate_pps,
+            intended: schedule.total,
             sent,
-            seconds: duration.as_secs_f64(),
-            lateness_p99_ns: course.lateness.value_at_quantile(0.99),
-            lateness_p99_ns_max: nanoseconds(self.lateness_max),
+            seconds: Duration::from_nanos(schedule.end_ns() - schedule.start_ns).as_secs_f64(),
+            lateness_p99_ns: lateness.value_at_quantile(0.99),
+            lateness_p99_ns_max: self.lateness_p99_ns_max,
             ..Counts::default()
         };
-        let arrivals = Arrivals { packets: course.answered, ..Arrivals::default() };
-        Ok(Trial::new(&counts, arrivals, course.latency))
+        Ok(Trial::new(&counts, self.account.arrivals, self.account.latency.clone()))
     }
 
     /// Whether the socket had room for the request.
-    fn send(&mut self, number: u64, due: Duration) -> Result<bool> {
+    fn send(&mut self, number: u64, due_ns: u64) -> Result<bool> {
+        let clients = u64::from(self.clients);
+        let flow = u32::try_from(number % clients)?;
+        let sequence = u32::try_from(number / clients)?;
+        let stamp = Stamp { flow, sequence, due_ns }.bytes();
         let mut request = [0; REQUEST_BYTES];
-        request[..8].copy_from_slice(&nanoseconds(due).to_le_bytes());
-        request[8..16].copy_from_slice(&self.trial.to_le_bytes());
-        let at = usize::try_from(number)? % self.clients;
-        write(&mut self.sockets[at].stream, &request)
+        request[..stamp.len()].copy_from_slice(&stamp);
+        write(&mut self.sockets[flow as usize].stream, &request)
     }
 
     /// Takes what has come, on both sides.
-    fn hear(&mut self, course: &mut Course) -> Result<()> {
+    fn hear(&mut self) -> Result<()> {
         let mut events = Vec::with_capacity(256);
         epoll::wait(&self.epoll, spare_capacity(&mut events), Some(&NO_WAIT))?;
         for event in events {
@@ -159,7 +150,7 @@ impl Requests {
                 LISTENER => self.accept()?,
                 number => {
                     let socket = &mut self.sockets[usize::try_from(number)?];
-                    if !socket.hear(course)? {
+                    if !socket.hear(&mut self.account)? {
                         epoll::delete(&self.epoll, &socket.stream)?;
                     }
                 }
@@ -179,7 +170,7 @@ impl Requests {
 
 impl Socket {
     /// Whether more may come.
-    fn hear(&mut self, course: &mut Course) -> Result<bool> {
+    fn hear(&mut self, account: &mut Account) -> Result<bool> {
         let mut bytes = [0; 16 * 1024];
         let count = match self.stream.read(&mut bytes) {
             Ok(count) => count,
@@ -195,20 +186,10 @@ impl Socket {
         self.partial.extend_from_slice(&bytes[..count]);
         let whole = self.partial.len() / REQUEST_BYTES * REQUEST_BYTES;
         for answer in self.partial.drain(..whole).as_slice().chunks_exact(REQUEST_BYTES) {
-            course.take(answer);
+            let stamp = Stamp::of_payload(answer).context("an answer is no request of ours")?;
+            account.enter(&stamp, now_ns());
         }
         Ok(true)
-    }
-}
-
-impl Course {
-    fn take(&mut self, answer: &[u8]) {
-        let word = |at: usize| answer[at..at + 8].try_into().map_or(0, u64::from_le_bytes);
-        if word(8) == self.trial {
-            let now = nanoseconds(self.start.elapsed());
-            self.latency.saturating_record(now.saturating_sub(word(0)));
-            self.answered += 1;
-        }
     }
 }
 
@@ -224,48 +205,47 @@ fn write(stream: &mut TcpStream, bytes: &[u8]) -> Result<bool> {
     }
 }
 
-fn nanoseconds(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn only_this_trials_answers_count() {
-        let mut course = Course {
-            start: Instant::now(),
-            trial: 7,
-            answered: 0,
-            latency: empty_histogram(),
-            lateness: empty_histogram(),
+    /// Requests that were due at these times, in one piece.
+    fn requests(due: &[u64]) -> Vec<u8> {
+        let request = |(sequence, due_ns): (u32, &u64)| {
+            let mut bytes = Stamp { flow: 0, sequence, due_ns: *due_ns }.bytes().to_vec();
+            bytes.resize(REQUEST_BYTES, 0);
+            bytes
         };
-        let mut answer = [0; REQUEST_BYTES];
-        for trial in [6_u64, 7, 8] {
-            answer[8..16].copy_from_slice(&trial.to_le_bytes());
-            course.take(&answer);
-        }
-        assert_eq!((course.answered, course.latency.len()), (1, 1));
+        (0..).zip(due).flat_map(request).collect()
+    }
+
+    /// A server's end, and a client's.
+    fn connection() -> (TcpStream, Socket) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let far = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (stream, _) = listener.accept().unwrap();
+        (far, Socket { stream, is_server: false, partial: Vec::new() })
     }
 
     #[test]
-    fn answers_in_pieces_are_put_together() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let mut far = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let (stream, _) = listener.accept().unwrap();
-        let mut socket = Socket { stream, is_server: false, partial: Vec::new() };
-        let mut course = Course {
-            start: Instant::now(),
-            trial: 0,
-            answered: 0,
-            latency: empty_histogram(),
-            lateness: empty_histogram(),
-        };
-        for (bytes, answered) in [(100, 1), (27, 1), (1, 2)] {
-            far.write_all(&vec![0; bytes]).unwrap();
-            assert!(socket.hear(&mut course).unwrap());
-            assert_eq!(course.answered, answered);
+    fn answers_in_pieces_are_put_together_and_only_this_trials_count() {
+        let (mut far, mut socket) = connection();
+        let mut account = Account::new(1);
+        account.reset(1_000);
+        let mut bytes = requests(&[1_000, 1_001, 999]).into_iter();
+        for (count, answered, stale) in [(100, 1, 0), (27, 1, 0), (1, 2, 0), (64, 2, 1)] {
+            let piece: Vec<u8> = bytes.by_ref().take(count).collect();
+            far.write_all(&piece).unwrap();
+            assert!(socket.hear(&mut account).unwrap());
+            assert_eq!((account.arrivals.packets, account.arrivals.stale), (answered, stale));
         }
+        assert_eq!(account.latency.len(), 2);
+    }
+
+    #[test]
+    fn what_is_no_answer_of_ours_is_an_error() {
+        let (mut far, mut socket) = connection();
+        far.write_all(&[0; REQUEST_BYTES]).unwrap();
+        assert!(socket.hear(&mut Account::new(1)).is_err());
     }
 }

@@ -37,7 +37,8 @@ pub(crate) struct Stamp {
 }
 
 impl Stamp {
-    fn bytes(&self) -> [u8; STAMP_BYTES] {
+    /// As it stands in a payload.
+    pub(crate) fn bytes(&self) -> [u8; STAMP_BYTES] {
         let mut bytes = [0; STAMP_BYTES];
         bytes[..2].copy_from_slice(&MAGIC);
         bytes[2..6].copy_from_slice(&self.flow.to_be_bytes());
@@ -49,7 +50,13 @@ impl Stamp {
     /// The stamp of a frame; `None` where it is not one of ours.
     #[inline]
     pub(crate) fn read(frame: &[u8]) -> Option<Self> {
-        let stamp = frame.get(layout(frame)?.payload..)?.first_chunk::<STAMP_BYTES>()?;
+        Self::of_payload(frame.get(layout(frame)?.payload..)?)
+    }
+
+    /// The stamp that a payload begins with; `None` where it is not one of ours.
+    #[inline]
+    pub(crate) fn of_payload(payload: &[u8]) -> Option<Self> {
+        let stamp = payload.first_chunk::<STAMP_BYTES>()?;
         let (magic, rest) = stamp.split_first_chunk::<2>()?;
         let (flow, rest) = rest.split_first_chunk()?;
         let (sequence, rest) = rest.split_first_chunk()?;
