@@ -26,12 +26,12 @@ struct blast_config {
 	__u8 template[64]; /* the packet; lengths, source's low half, source port and sums are 0 */
 	__u32 ifindex;
 	__u32 flows;
-	__u32 flow_first;  /* the lowest number */
+	__u32 flow_first;  /* the first packet's */
 	__u32 address_low; /* low half of the first source address */
 	__u32 ip_sum;      /* of the template's IP header */
 	__u32 l4_sum;      /* of its pseudo-header, L4 header and payload */
 	__u32 is_tcp;      /* SYNs instead of datagrams */
-	__u32 flow_begin;  /* the first packet's, counted from the lowest */
+	__u32 zero;
 	__u64 spacing_ps;  /* from one packet to the next; 0 = none */
 	__u64 duration_ns; /* nothing is sent after */
 	__u16 frame_bytes[SIZES]; /* of one packet after another */
@@ -44,7 +44,7 @@ struct blast_state {
 	__u64 start_ns;
 	__u64 due_ns; /* the last batch's */
 	__u64 sent;
-	__u64 flow; /* the next packet's, counted from the lowest */
+	__u64 flow; /* the next packet's */
 };
 
 struct blast_state state = {};
@@ -70,7 +70,7 @@ static __always_inline bool await_batch(void)
 
 	if (!state.start_ns) {
 		state.start_ns = due_ns = now;
-		state.flow = config.flow_begin;
+		state.flow = config.flow_first;
 	}
 	if (now < due_ns)
 		bpf_loop(WAIT_MAX, is_due, &due_ns, 0);
@@ -128,7 +128,7 @@ int blast(struct xdp_md *ctx)
 	if (!bytes || data + HEAD_BYTES > end)
 		return XDP_ABORTED;
 	state.sent++;
-	flow = config.flow_first + state.flow;
+	flow = state.flow;
 	words = data;
 #pragma unroll
 	for (i = 0; i < HEAD_BYTES / 4; i++)

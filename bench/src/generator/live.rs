@@ -30,7 +30,7 @@ struct BlastConfig {
     ip_sum: u32,
     l4_sum: u32,
     is_tcp: u32,
-    flow_begin: u32,
+    zero: u32,
     spacing_ps: u64,
     duration_ns: u64,
     frame_bytes: [u16; SIZES],
@@ -105,7 +105,7 @@ fn open(load: &Load) -> Result<Object> {
         ip_sum: template.ip_sum,
         l4_sum: template.udp_sum,
         is_tcp: (load.shape == Shape::Openings).into(),
-        flow_begin: load.flow_begin,
+        zero: 0,
         spacing_ps: match load.rate {
             Rate::Paced(pps) => whole(1e12 / pps).into(),
             Rate::Full => 0,
@@ -150,15 +150,16 @@ mod tests {
             route: route(),
             name: "lo".into(),
             index: IfIndex(1),
-            flows: 40_000,
+            flows: FLOWS,
             flow_first,
-            flow_begin: 0,
             shape,
             rate: Rate::Full,
             duration: Duration::from_mins(1),
             cpu: 0,
         }
     }
+
+    const FLOWS: u32 = 80_000;
 
     /// The next frame of the program, that would go out.
     fn next(object: &Object, load: &Load) -> Vec<u8> {
@@ -180,23 +181,23 @@ mod tests {
         let object = open(&load).unwrap();
         let template = Template::new(&load.route);
         let mut expected = [0; FRAME_BYTES];
-        for number in (0..40_000).chain(0..3) {
+        for number in (0..FLOWS).chain(0..3) {
             template.write(number, &mut expected);
             assert_eq!(next(&object, &load), expected, "flow {number}");
         }
-        assert_eq!(state(&object).unwrap().sent, 40_003);
+        assert_eq!(state(&object).unwrap().sent, u64::from(FLOWS) + 3);
     }
 
     #[test]
     fn the_flows_come_round_from_wherever_the_load_begins() {
-        let load = Load { flows: 5, flow_begin: 3, ..load(Shape::Openings, 5) };
+        let load = Load { flows: 10, ..load(Shape::Openings, 8) };
         let object = open(&load).unwrap();
         let port = || {
             let frame = next(&object, &load);
             u16::from_be_bytes([frame[34], frame[35]]) - 1024
         };
         let ports: Vec<u16> = (0..7).map(|_| port()).collect();
-        assert_eq!(ports, [8, 9, 5, 6, 7, 8, 9]);
+        assert_eq!(ports, [8, 9, 0, 1, 2, 3, 4]);
     }
 
     #[test]

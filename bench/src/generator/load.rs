@@ -35,10 +35,8 @@ pub(crate) struct Load {
     pub(crate) name: String,
     pub(crate) index: IfIndex,
     pub(crate) flows: u32,
-    /// The lowest flow's number.
+    /// The first packet's flow; after the last comes 0.
     pub(crate) flow_first: u32,
-    /// The first packet's flow, counted from the lowest.
-    pub(crate) flow_begin: u32,
     pub(crate) shape: Shape,
     pub(crate) rate: Rate,
     pub(crate) duration: Duration,
@@ -63,8 +61,7 @@ impl Sent {
 impl Load {
     /// Sends from a thread of its own inside `netns`, and waits for its end.
     pub(crate) fn run(&self, netns: &NetNs) -> Result<Sent> {
-        let is_first = self.flow_first == 0 && self.flow_begin == 0;
-        let is_plain = self.shape == Shape::Datagrams(Size::LEAST) && is_first;
+        let is_plain = self.shape == Shape::Datagrams(Size::LEAST) && self.flow_first == 0;
         let can = self.kind == Kind::Live || is_plain;
         ensure!(can, "the xsk sender has datagrams of 64 bytes only, and of known flows");
         netns.enter(|| {

@@ -256,11 +256,10 @@ impl Course<'_> {
             Rate::Paced(_) => self.plan.paced,
             Rate::Full => self.plan.flood,
         };
-        let next = self.next_flow.get();
-        let (flow_first, flow_begin) = match self.task.scenario.work {
-            Work::Stream(_) if kind == Kind::Xsk => (0, 0),
-            Work::Stream(_) => (0, next),
-            Work::NewFlows | Work::Connections => (next, 0),
+        let flow_first = match self.task.scenario.work {
+            // It can do no other.
+            Work::Stream(_) if kind == Kind::Xsk => 0,
+            _ => self.next_flow.get(),
         };
         Load {
             kind,
@@ -269,7 +268,6 @@ impl Course<'_> {
             index: self.rig.client.index,
             flows: self.task.scenario.tuples(),
             flow_first,
-            flow_begin,
             shape: self.task.scenario.shape(),
             rate,
             duration: Duration::from_secs_f64(seconds),
@@ -289,10 +287,7 @@ impl Course<'_> {
     /// flow, and no established one is idle for long.
     fn pass_flows(&self, sent: &Sent) -> Result<()> {
         let next = u64::from(self.next_flow.get()) + sent.packets;
-        let next = match self.task.scenario.work {
-            Work::Stream(flows) => next % u64::from(flows),
-            Work::NewFlows | Work::Connections => next,
-        };
+        let next = next % u64::from(self.task.scenario.tuples());
         self.next_flow.set(u32::try_from(next).context("count new flows")?);
         Ok(())
     }
