@@ -32,6 +32,11 @@ struct Report<'a, T> {
     results: &'a T,
 }
 
+/// What marks a figure whose limit was something else than the tested.
+pub(crate) fn star(is_bound: bool) -> &'static str {
+    if is_bound { " *" } else { "" }
+}
+
 /// A folder's name below that of the results, after what it holds and the time.
 pub(crate) fn dated(name: &str) -> String {
     let date = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();

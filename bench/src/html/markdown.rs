@@ -3,7 +3,7 @@
 use super::aims;
 use super::data::{File, Latency, Results, RivalRow};
 use crate::numbers::Spread;
-use crate::report::Environment;
+use crate::report::{Environment, star};
 use crate::rivals::Scenario;
 use core::fmt::Write as _;
 
@@ -37,7 +37,7 @@ pub(crate) fn summary(results: &Results) -> String {
 /// A row for each forwarder.
 fn latency(file: Option<&File<Latency>>) -> Option<String> {
     let rows = file.iter().flat_map(|file| &file.results.rows).map(|row| {
-        let limit = if row.is_bound { " *" } else { "" };
+        let limit = star(row.is_bound);
         let values = [row.p50_us, row.p99_us, row.p999_us].map(us);
         [vec![format!("`{}`{limit}", row.forwarder)], values.to_vec()].concat()
     });
@@ -79,7 +79,7 @@ fn throughput(results: &Results) -> Option<String> {
     };
     let cell = |name: &str, load: &Scenario| {
         find(name, load).map_or_else(String::new, |row| {
-            let limit = if row.is_generator_bound { " *" } else { "" };
+            let limit = star(row.is_generator_bound);
             let digits = load.digits();
             row.paced_mpps.map_or("-".into(), |spread| format!("{spread:.digits$}{limit}"))
         })

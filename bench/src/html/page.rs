@@ -5,7 +5,7 @@ use super::markdown::{show, us};
 use super::{aims, plot};
 use crate::lab;
 use crate::pktgen::Trial;
-use crate::report::Environment;
+use crate::report::{Environment, star};
 use anyhow::Result;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
@@ -135,7 +135,7 @@ fn rivals(results: &Results) -> Markup {
         vec![
             row.scenario.to_string(),
             row.forwarder.clone(),
-            show(row.paced_mpps) + if row.is_generator_bound { " *" } else { "" },
+            show(row.paced_mpps) + star(row.is_generator_bound),
             show(row.paced_cpu_seconds_per_million),
             show(row.common_cpu_seconds_per_million),
             show(row.flood_mpps),
@@ -168,7 +168,7 @@ fn latency(file: Option<&File<Latency>>, name: &str) -> Markup {
     let Some(file) = file else { return missing(name) };
     let row = |row: &super::data::LatencyRow| {
         let values = [row.p50_us, row.p90_us, row.p99_us, row.p999_us, row.max_us];
-        let limit = if row.is_bound { " *" } else { "" };
+        let limit = star(row.is_bound);
         let name = std::iter::once(format!("{}{limit}", row.forwarder));
         name.chain(values.into_iter().map(us)).collect()
     };
@@ -200,7 +200,7 @@ fn load(results: &Results) -> Markup {
 
 fn load_point(point: &LoadPoint) -> Vec<String> {
     let LoadPoint { name, trial, .. } = point;
-    let mark = if trial.bound.is_some() { " *" } else { "" };
+    let mark = star(trial.bound.is_some());
     let rate = format!("{:.3}{mark}", trial.rate_pps / 1e6);
     let us = |latency: lab::Latency| latency.all_us().map(|us| format!("{us:.1}"));
     let times = trial.latency.map_or_else(Default::default, us);

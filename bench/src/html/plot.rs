@@ -3,6 +3,7 @@
 use super::data::{GrowthSeries, LoadTrial, Quantile, Results, RivalRow, Turn};
 use crate::generator::Size;
 use crate::numbers::Spread;
+use crate::report::star;
 use crate::rivals::{Scenario, Work};
 use anyhow::{Result, anyhow};
 use plotters::coord::ranged1d::{KeyPointHint, Ranged};
@@ -45,10 +46,10 @@ fn failed(error: &impl std::fmt::Display) -> anyhow::Error {
 /// Bars: what each forwarder carries without loss, by flows, with least and most of the rounds.
 pub(crate) fn throughput(results: &Results) -> Result<Option<String>> {
     let rows = results.rivals.iter().flat_map(|file| &file.results.rows);
-    let bars: Vec<(String, u32, Spread)> = rows
+    let bars: Vec<Bar> = rows
         .filter(|row| row.scenario.size == Size::LEAST)
         .filter_map(|row| match row.scenario.work {
-            Work::Stream(flows) => Some((bar_name(row), flows, row.paced_mpps?)),
+            Work::Stream(flows) => Some((row, flows, row.paced_mpps?)),
             Work::NewFlows | Work::Connections => None,
         })
         .collect();
@@ -61,23 +62,20 @@ pub(crate) fn throughput(results: &Results) -> Result<Option<String>> {
     Ok(Some(svg))
 }
 
-/// A star where the generator was the limit.
-fn bar_name(row: &RivalRow) -> String {
-    let star = if row.is_generator_bound { " *" } else { "" };
-    format!("{}{star}", row.forwarder)
-}
+/// A row, its flows, what it carries.
+type Bar<'a> = (&'a RivalRow, u32, Spread);
 
 type Drawn = std::result::Result<(), Box<dyn std::error::Error>>;
 
-fn draw_bars(svg: &mut String, bars: &[(String, u32, Spread)], most: f64) -> Drawn {
+fn draw_bars(svg: &mut String, bars: &[Bar], most: f64) -> Drawn {
     let flows: Vec<u32> =
         bars.iter().map(|(_, flows, _)| *flows).collect::<BTreeSet<_>>().into_iter().collect();
     let height = 90 + 24 * u32::try_from(bars.len())?;
     let root = SVGBackend::with_string(svg, (SIZE.0, height)).into_drawing_area();
     let count = i32::try_from(bars.len())?;
-    let is_starred = bars.iter().any(|(name, ..)| name.ends_with('*'));
-    let star = if is_starred { " (* generator-bound)" } else { "" };
-    let caption = format!("Without loss, million packets per second, 64 B{star}");
+    let is_starred = bars.iter().any(|(row, ..)| row.is_generator_bound);
+    let legend = if is_starred { " (* generator-bound)" } else { "" };
+    let caption = format!("Without loss, million packets per second, 64 B{legend}");
     let mut chart = ChartBuilder::on(&root)
         .caption(caption, (FONT, 18, &GREY))
         .margin(10)
@@ -88,7 +86,7 @@ fn draw_bars(svg: &mut String, bars: &[(String, u32, Spread)], most: f64) -> Dra
         SegmentValue::CenterOf(at) => usize::try_from(count - 1 - at)
             .ok()
             .and_then(|at| bars.get(at))
-            .map_or(String::new(), |(name, flows, _)| format!("{name}, {}", flow_count(*flows))),
+            .map_or(String::new(), bar_name),
         _ => String::new(),
     };
     chart
@@ -113,6 +111,11 @@ fn draw_bars(svg: &mut String, bars: &[(String, u32, Spread)], most: f64) -> Dra
     }
     root.present()?;
     Ok(())
+}
+
+/// With a star where the generator was the limit.
+fn bar_name((row, flows, _): &Bar) -> String {
+    format!("{}{}, {}", row.forwarder, star(row.is_generator_bound), flow_count(*flows))
 }
 
 fn flow_count(flows: u32) -> String {

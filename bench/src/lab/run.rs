@@ -267,7 +267,7 @@ pub(crate) fn rate(found: Option<Found>) -> String {
         None => "-".into(),
         Some(Found { rate_pps: None, .. }) => "none".into(),
         Some(Found { rate_pps: Some(rate), bound, is_at_max }) => {
-            let mark = if bound.is_some() { " *" } else { "" };
+            let mark = report::star(bound.is_some());
             format!("{}{:.3} Mpps{mark}", if is_at_max { ">= " } else { "" }, rate / 1e6)
         }
     }

@@ -6,6 +6,7 @@ use super::point::Point;
 use super::scenario::{Scenario, Work};
 use crate::generator::Size;
 use crate::numbers::Spread;
+use crate::report::star;
 use serde::Serialize;
 use tidegate_control::cli::view::table::Table;
 
@@ -182,7 +183,7 @@ fn render_rows(rows: &[Row]) -> String {
         "OFFERED",
     ]);
     for row in rows {
-        let limit = if row.is_generator_bound { " *" } else { "" };
+        let limit = star(row.is_generator_bound);
         let digits = row.scenario.digits();
         let rate = |spread: Option<&Spread>| spread.map_or("-".into(), |s| format!("{s:.digits$}"));
         table.row([
