@@ -7,8 +7,8 @@ use crate::rivals::bed::programs;
 use crate::rivals::bed::rig::Rig;
 use crate::rivals::scenario::{Scenario, Work};
 use anyhow::{Context as _, Result, ensure};
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::io::{BufRead as _, BufReader, PipeReader, Write as _, pipe};
+use std::process::{Child, Command, Stdio};
 use tidegate_dataplane::pipeline::BURST_FRAMES_MAX;
 use tidegate_dataplane::types::MacAddress;
 
@@ -46,10 +46,13 @@ impl Forwarder for Testpmd {
     }
 
     fn serve(&self, rig: &Rig, _scenario: &Scenario, session: &Session) -> Result<()> {
+        let (output, writer) = pipe().context("read testpmd's output")?;
         let mut command = self.command(rig)?;
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        command.stdin(Stdio::piped()).stdout(writer.try_clone()?).stderr(writer);
         let mut child = command.spawn().context("start testpmd")?;
-        let forwarded = forward(&mut child, session);
+        // Its ends of the pipe: who holds one open never sees the end of the output.
+        drop(command);
+        let forwarded = forward(&mut child, output, session);
         if forwarded.is_err() {
             child.kill().context("end testpmd")?;
         }
@@ -84,8 +87,7 @@ impl Testpmd {
     }
 }
 
-fn forward(child: &mut Child, session: &Session) -> Result<()> {
-    let output = child.stdout.take().context("read testpmd's output")?;
+fn forward(child: &mut Child, output: PipeReader, session: &Session) -> Result<()> {
     let mut input = child.stdin.take().context("write to testpmd")?;
     let output = await_ready(output)?;
     session.ready();
@@ -98,7 +100,7 @@ fn forward(child: &mut Child, session: &Session) -> Result<()> {
     Ok(())
 }
 
-fn await_ready(output: ChildStdout) -> Result<BufReader<ChildStdout>> {
+fn await_ready(output: PipeReader) -> Result<BufReader<PipeReader>> {
     let mut output = BufReader::new(output);
     let mut all = String::new();
     loop {
